@@ -1,0 +1,1 @@
+"""Volumes, trees, simulated neurons and the patches a network is trained on."""

@@ -1,0 +1,190 @@
+"""Samples (volume, mask, tree): where they come from and how they are split.
+
+    simulated_neurons, fly_neuron --> [Sample, ...] --split_by_source--> train, validation, test
+                                                    train --> Patches --> {"image": 1 z y x, "mask": 1 z y x}
+
+Crops that are split at random leak: two crops of one stack share its background, its noise and often its
+neurites. So the unit of a split is the *source* (the stack a sample was cut from), never the sample.
+"""
+
+import io
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pooch
+import tifffile
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from neurokd.data.files import cache_folder
+from neurokd.data.io import read_volume
+from neurokd.data.patches import Patches
+from neurokd.data.simulate import Growth, Microscope, simulate_neuron
+from neurokd.data.swc import Tree, mirror, read_swc
+
+__all__ = ["Patches", "Sample", "fly_neuron", "simulated_neurons", "split_by_source"]
+
+_SIMULATED_SPACING = (0.38, 0.38, 0.38)  # µm, that of the Janelia set the growth model is calibrated on
+# Files of a repository at fixed commits, each with its SHA-256.
+_RIVULET = "https://raw.githubusercontent.com/RivuletStudio/rivuletpy"
+_RIVULET_FILES = (
+    (
+        "7207eabafd50315b8c497f7e76dbe1fc93835b43/tests/data/test.tif.zip",
+        "ad5911ab8ca055e8ed6ff50b458f94d748e087ff00582acc6b75059729bd8853",
+    ),
+    (
+        "a918df7e3e43e4412c0dffebe2616de7d2d74b02/tests/data/test-expected.swc",
+        "dac5e7954bdbddeb7f18e431485e984c063da588329a5c494806d3258d2483f5",
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A volume and what is known of it.
+
+    Attributes
+    ----------
+    name
+        Unique among the samples it is used with.
+    volume
+        Intensities ``z y x``, as read.
+    mask
+        True neurite voxels ``z y x``, or None.
+    tree
+        The neuron as a tree in voxels of `volume`, or None.
+    spacing
+        Voxel size ``(z, y, x)`` in µm, or None where it is not known.
+    source
+        The stack the sample was cut from (by default its own name); `split_by_source` keeps sources whole.
+    """
+
+    name: str
+    volume: NDArray[Any]
+    mask: NDArray[Any] | None = None
+    tree: Tree | None = None
+    spacing: tuple[float, float, float] | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and np.shape(self.mask) != np.shape(self.volume):
+            raise ValueError(
+                f"sample {self.name!r}: mask has shape {np.shape(self.mask)}, volume {np.shape(self.volume)}"
+            )
+        if not self.source:
+            object.__setattr__(self, "source", self.name)
+
+
+def simulated_neurons(
+    n: int,
+    *,
+    seed: int,
+    shape: tuple[int, int, int] = (150, 150, 150),
+    growth: Growth | None = None,
+    microscope: Microscope | None = None,
+) -> list[Sample]:
+    """Grow and image `n` neurons; neuron i of a seed is the same whatever `n` is.
+
+    Parameters
+    ----------
+    n
+        How many.
+    seed
+        Each neuron has its own stream, ``SeedSequence(seed, spawn_key=(i,))``.
+    shape
+        Voxels ``(z, y, x)`` of every volume.
+    growth, microscope
+        Settings of `neurokd.data.simulate`; None for its defaults.
+
+    Returns
+    -------
+    Samples with uint8 volume, true mask and tree; each is its own source.
+    """
+    samples = []
+    for i in tqdm(range(n), desc="simulating neurons", leave=False):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,)))
+        volume, mask, tree = simulate_neuron(rng, shape=shape, growth=growth, microscope=microscope)
+        samples.append(Sample(f"simulated-{seed}-{i:03d}", volume, mask, tree, _SIMULATED_SPACING))
+    return samples
+
+
+def split_by_source(
+    samples: Sequence[Sample], *, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int
+) -> tuple[list[Sample], list[Sample], list[Sample]]:
+    """Split into train, validation and test so that no source stands in two parts.
+
+    Parameters
+    ----------
+    samples
+        In any order: the split depends on the names of the sources and the seed only.
+    fractions
+        Shares of the *sources*, summing to 1. A part with a share above zero gets at least one source.
+    seed
+        Of the shuffle.
+
+    Returns
+    -------
+    Three lists, each in the order of `samples`.
+
+    Raises
+    ------
+    ValueError
+        Not three shares that sum to 1, or fewer sources than parts.
+    """
+    shares = np.asarray(fractions, dtype=float)
+    if shares.shape != (3,) or (shares < 0).any() or not np.isclose(shares.sum(), 1):
+        raise ValueError(f"fractions must be three shares that sum to 1, got {fractions!r}")
+    sources = sorted({sample.source for sample in samples})
+    if len(sources) < np.count_nonzero(shares):
+        raise ValueError(f"{len(sources)} sources cannot fill {np.count_nonzero(shares)} parts: {sources}")
+    # One source to each part that wants any, then each further one to the part furthest below its share.
+    counts = (shares > 0).astype(int)
+    while counts.sum() < len(sources):
+        counts[np.argmax(shares * len(sources) - counts)] += 1
+    shuffled = np.random.default_rng(seed).permutation(sources).tolist()
+    part_of = dict(zip(shuffled, np.repeat([0, 1, 2], counts), strict=True))
+    train, validation, test = ([s for s in samples if part_of[s.source] == part] for part in range(3))
+    return train, validation, test
+
+
+def fly_neuron() -> Sample:
+    """A real light-microscopy stack of a fly-like neuron, 119 x 415 x 409 uint8, with an automatic trace.
+
+    The data are test files of RivuletStudio/rivuletpy (BSD-style licence). **The SWC is the output of a
+    tracing program (Rivulet2, all radii 1), not of a person**: a score against it is "agreement with an
+    automatic trace", never accuracy. The voxel size is not stated, so `spacing` is None; there is no mask.
+
+    Looked for in ``$NEUROKD_DATA/real``, then in the user's cache, then on the network (130 kB, checked by
+    SHA-256).
+
+    Raises
+    ------
+    FileNotFoundError
+        None of the three has it; the message says what to do.
+    """
+    folder = os.environ.get("NEUROKD_DATA")
+    stored = Path(folder, "real", "rivulet_fly_full.tif") if folder else None
+    if stored and stored.is_file():
+        return Sample("fly-rivulet", read_volume(stored), tree=read_swc(stored.with_suffix(".swc")))
+    cache = cache_folder() / "rivuletpy"
+    try:
+        packed, swc = (
+            pooch.retrieve(f"{_RIVULET}/{place}", known_hash=sha256, path=cache, fname=Path(place).name)
+            for place, sha256 in _RIVULET_FILES
+        )
+    except (OSError, ValueError) as error:  # no network; or a page of a proxy, whose SHA-256 is another
+        raise FileNotFoundError(
+            f"the fly neuron is not in NEUROKD_DATA ({folder or 'not set'}), not in the cache ({cache}), and "
+            f"could not be downloaded ({error}). Either go online once; or copy test.tif.zip and "
+            "test-expected.swc of RivuletStudio/rivuletpy into the cache; or set NEUROKD_DATA to a folder "
+            "that has real/rivulet_fly_full.tif and real/rivulet_fly_full.swc"
+        ) from error
+    with zipfile.ZipFile(packed) as archive:
+        volume = tifffile.imread(io.BytesIO(archive.read("test.tif")))
+    # Vaa3D counts y from the bottom row: y -> 414 - y brings the published trace onto the array.
+    return Sample("fly-rivulet", volume, tree=mirror(read_swc(swc), "y", volume.shape[1]))

@@ -1,0 +1,237 @@
+"""The shape of a neuron: a rooted tree of points with radii, and what can be done to its geometry.
+
+    soma (root) ──o──o──bifurcation──o──tip          every node but the root names its parent;
+                            └──o──o──tip             between two nodes lies a cone that tapers linearly
+
+Points are `x y z` in voxels, as in SWC files, while volumes are `z y x`: :attr:`Tree.zyx` turns one into
+the other, and the point (0, 0, 0) is the centre of the first voxel. Reading and writing files is in
+:mod:`neurokd.data.swc`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Tree", "mirror", "parents_first", "resample", "scale", "translate"]
+
+_COLUMNS = {"xyz": np.float64, "radius": np.float64, "parent": np.int64, "type": np.int64}
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A neuron as one rooted tree, its nodes sorted parents first.
+
+    Parameters
+    ----------
+    xyz
+        (n, 3) points `x y z`, voxels.
+    radius
+        (n,) radii, same unit, >= 0.
+    parent
+        (n,) row of each node's parent, smaller than the node's own row; -1 for the root, which is row 0.
+    type
+        (n,) SWC types: 0 undefined, 1 soma, 2 axon, 3 (basal) dendrite, 4 apical dendrite, 5 and up:
+        anything else.
+    comments
+        Header lines of the file, without their `#`.
+
+    Raises
+    ------
+    ValueError
+        No nodes, arrays of unequal length, a coordinate or radius that is not finite, a negative radius, or
+        parents that do not make one tree sorted parents first (:meth:`from_nodes` sorts them).
+    """
+
+    xyz: NDArray[np.float64]
+    radius: NDArray[np.float64]
+    parent: NDArray[np.int64]
+    type: NDArray[np.int64]
+    comments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, dtype in _COLUMNS.items():
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=dtype))
+        object.__setattr__(self, "comments", tuple(self.comments))
+        n = len(self.parent) if self.parent.ndim == 1 else 0
+        if n == 0:
+            raise ValueError("a tree needs at least one node")
+        if self.xyz.shape != (n, 3) or self.radius.shape != (n,) or self.type.shape != (n,):
+            raise ValueError(
+                f"{n} parents need xyz ({n}, 3), radius ({n},) and type ({n},); "
+                f"got {self.xyz.shape}, {self.radius.shape}, {self.type.shape}"
+            )
+        if not (np.isfinite(self.xyz).all() and np.isfinite(self.radius).all()):
+            raise ValueError("coordinates and radii must be finite")
+        if (self.radius < 0).any():
+            raise ValueError(f"radii must be >= 0, got {self.radius.min()}")
+        if self.parent[0] != -1 or (self.parent[1:] < 0).any() or (self.parent[1:] >= np.arange(1, n)).any():
+            raise ValueError("nodes must be sorted parents first, with one root (parent -1) in row 0")
+
+    @classmethod
+    def from_nodes(
+        cls,
+        xyz: ArrayLike,
+        radius: ArrayLike,
+        parent: ArrayLike,
+        type: ArrayLike,
+        *,
+        comments: Sequence[str] = (),
+    ) -> "Tree":
+        """A tree from nodes in any order; `parent` names rows of this order (see :func:`parents_first`)."""
+        parent = np.maximum(np.asarray(parent, dtype=np.int64), -1)
+        order = parents_first(parent)
+        row = np.empty(len(order) + 1, dtype=np.int64)
+        row[order] = np.arange(len(order))
+        row[-1] = -1  # the root's parent, -1, picks this last entry and stays -1
+        columns = (np.asarray(column)[order] for column in (xyz, radius, row[parent], type))
+        return cls(*columns, comments=tuple(comments))
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    @property
+    def zyx(self) -> NDArray[np.float64]:
+        """(n, 3) points in the axis order of a volume."""
+        return self.xyz[:, ::-1]
+
+    @property
+    def edges(self) -> NDArray[np.int64]:
+        """(n - 1, 2) rows of child and parent."""
+        return np.stack([np.arange(1, len(self)), self.parent[1:]], axis=1)
+
+    @cached_property
+    def edge_lengths(self) -> NDArray[np.float64]:
+        """(n - 1,) lengths of :attr:`edges`, voxels."""
+        return np.linalg.norm(self.xyz[1:] - self.xyz[self.parent[1:]], axis=1)
+
+    @property
+    def length(self) -> float:
+        """Total length, voxels."""
+        return float(self.edge_lengths.sum())
+
+    @cached_property
+    def n_children(self) -> NDArray[np.int64]:
+        """(n,) number of children of each node."""
+        return np.bincount(self.parent[1:], minlength=len(self))
+
+    @property
+    def tips(self) -> NDArray[np.int64]:
+        """Rows without children, the root left out."""
+        return 1 + np.flatnonzero(self.n_children[1:] == 0)
+
+    @property
+    def bifurcations(self) -> NDArray[np.int64]:
+        """Rows with two or more children, the root left out: the neurites of a soma are no bifurcation."""
+        return 1 + np.flatnonzero(self.n_children[1:] >= 2)
+
+    def segments(self) -> list[NDArray[np.int64]]:
+        """The unbranched runs: rows from root or bifurcation to the next bifurcation or tip, both
+        included.
+        """
+        runs = []
+        for end in sorted([*self.bifurcations, *self.tips]):
+            run = [end, self.parent[end]]
+            while run[-1] > 0 and self.n_children[run[-1]] == 1:
+                run.append(self.parent[run[-1]])
+            runs.append(np.array(run[::-1]))
+        return runs
+
+
+def parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of a tree so that every parent comes before its children.
+
+    An order that is already right is kept; otherwise depth first, which keeps branches together.
+
+    Parameters
+    ----------
+    parent
+        (n,) row of each node's parent, -1 for the root.
+
+    Raises
+    ------
+    ValueError
+        Not exactly one root, a parent that is no row, or nodes that the root does not reach (a cycle).
+    """
+    parent = np.asarray(parent, dtype=np.int64)
+    roots = np.flatnonzero(parent < 0)
+    if len(roots) != 1:
+        raise ValueError(f"a tree has one root, got {len(roots)}")
+    if (parent >= len(parent)).any():
+        raise ValueError(f"parent {parent.max()} is not a row of {len(parent)} nodes")
+    if roots[0] == 0 and (parent < np.arange(len(parent))).all():
+        return np.arange(len(parent))
+    children: list[list[int]] = [[] for _ in parent]
+    for row, above in enumerate(parent):
+        if above >= 0:
+            children[above].append(row)
+    order, stack = [], [int(roots[0])]
+    while stack:
+        order.append(stack.pop())
+        stack += reversed(children[order[-1]])
+    if len(order) < len(parent):
+        raise ValueError(f"{len(parent) - len(order)} nodes hang on a cycle of parents, not on the root")
+    return np.array(order)
+
+
+def scale(tree: Tree, factors_xyz: Sequence[float]) -> Tree:
+    """Stretch a tree by a factor per axis, `x y z`; radii by the factors' geometric mean.
+
+    Raises
+    ------
+    ValueError
+        Not three factors > 0.
+    """
+    factors = np.asarray(factors_xyz, dtype=np.float64)
+    if factors.shape != (3,) or not (factors > 0).all():
+        raise ValueError(f"factors_xyz must be three numbers > 0, got {factors_xyz}")
+    return replace(tree, xyz=tree.xyz * factors, radius=tree.radius * np.prod(factors) ** (1 / 3))
+
+
+def translate(tree: Tree, offset_xyz: Sequence[float]) -> Tree:
+    """Move a tree by an offset `x y z`, voxels."""
+    return replace(tree, xyz=tree.xyz + np.asarray(offset_xyz, dtype=np.float64))
+
+
+def mirror(tree: Tree, axis: Literal["x", "y", "z"], size: int) -> Tree:
+    """Mirror a tree within a volume of `size` voxels along `axis`: c becomes size - 1 - c.
+
+    Vaa3D counts the rows of a TIFF from the bottom, so its trees are mirrored in y against the array.
+    """
+    if axis not in ("x", "y", "z"):
+        raise ValueError(f"axis must be 'x', 'y' or 'z', got {axis!r}")
+    xyz = tree.xyz.copy()
+    column = "xyz".index(axis)
+    xyz[:, column] = size - 1 - xyz[:, column]
+    return replace(tree, xyz=xyz)
+
+
+def resample(tree: Tree, step: float) -> Tree:
+    """Space the nodes evenly along every unbranched run, at most `step` voxels of path apart.
+
+    Root, bifurcations and tips stay where they are; radii are interpolated along the path; a new node takes
+    the type of the old node at or after it. A step longer than the old spacing cuts corners.
+
+    Raises
+    ------
+    ValueError
+        `step` is not > 0.
+    """
+    if not step > 0:
+        raise ValueError(f"step must be > 0 voxels, got {step}")
+    xyz, radius, parent, type_ = [tree.xyz[:1]], [tree.radius[:1]], [np.array([-1])], [tree.type[:1]]
+    new_row, n = {0: 0}, 1  # where the ends of the runs went
+    for run in tree.segments():
+        along = np.r_[0.0, np.cumsum(tree.edge_lengths[run[1:] - 1])]
+        at = np.linspace(0, along[-1], max(1, int(np.ceil(along[-1] / step - 1e-9))) + 1)[1:]
+        xyz.append(np.stack([np.interp(at, along, column) for column in tree.xyz[run].T], axis=1))
+        radius.append(np.interp(at, along, tree.radius[run]))
+        type_.append(tree.type[run[1:]][np.searchsorted(along[1:], at - 1e-9).clip(max=len(run) - 2)])
+        parent.append(np.r_[new_row[run[0]], np.arange(n, n + len(at) - 1)])
+        n += len(at)
+        new_row[run[-1]] = n - 1
+    columns = (np.concatenate(parts) for parts in (xyz, radius, parent, type_))
+    return Tree(*columns, comments=tree.comments)

@@ -1,0 +1,118 @@
+"""Volumes in memory: what counts as one, and the one intensity scaling.
+
+A volume is a numpy array with axes ``z y x``; its spacing is ``(z, y, x)`` in µm.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Spacing", "check_mask", "check_spacing", "check_volume", "scale_intensity", "storable"]
+
+Spacing = tuple[float, float, float]
+
+
+def check_volume(volume: ArrayLike, *, name: str = "volume") -> NDArray[Any]:
+    """Return `volume` as an array with three axes, not empty, of finite numbers; else ``ValueError``.
+
+    Parameters
+    ----------
+    volume
+        Anything numpy makes an array of.
+    name
+        What the errors call it.
+    """
+    array = np.asarray(volume)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{name} must hold real numbers, got {array.dtype}")
+    if array.ndim != 3:
+        raise ValueError(f"{name} must have 3 axes (z, y, x), got {array.ndim}: shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty: shape {array.shape}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.count_nonzero(~np.isfinite(array))
+        raise ValueError(f"{name} has {bad} voxels that are NaN or infinite")
+    return array
+
+
+def check_mask(mask: ArrayLike, *, shape: tuple[int, ...], name: str = "mask") -> NDArray[np.bool_]:
+    """Return `mask` as booleans if it has that shape and two values of which one is 0; else ``ValueError``."""
+    array = np.asarray(mask)
+    if array.shape != tuple(shape):
+        raise ValueError(f"{name} has shape {array.shape}, its volume {tuple(shape)}")
+    if array.dtype != bool and not np.isin(array, (0, array.max())).all():
+        raise ValueError(f"{name} is not boolean: it has values other than 0 and {array.max()}")
+    return array.astype(bool)
+
+
+def check_spacing(spacing: Spacing) -> Spacing:
+    """Return three positive floats ``(z, y, x)``; else ``ValueError``."""
+    try:
+        z, y, x = (float(size) for size in spacing)
+    except (TypeError, ValueError):
+        z = y = x = np.nan
+    if not all(np.isfinite(size) and size > 0 for size in (z, y, x)):
+        raise ValueError(f"spacing must be three positive numbers (z, y, x) in µm, got {spacing!r}")
+    return z, y, x
+
+
+def scale_intensity(volume: ArrayLike, *, percentiles: tuple[float, float] = (0.0, 99.5)) -> NDArray[np.float32]:
+    """Scale intensities to [0, 1], in training and in inference alike.
+
+    Many published stacks have their background set to exactly zero (99.9 % of the voxels of the fly neuron),
+    where percentiles over all voxels say nothing. So they are taken over the voxels that are *not* zero, and
+    zeros stay zero. Only where there are negative values is zero a value like any other.
+
+    Parameters
+    ----------
+    volume
+        Array ``z y x`` of any real type.
+    percentiles
+        The two percentiles that become 0 and 1; what lies outside is clipped.
+
+    Returns
+    -------
+    Array ``z y x``, float32 in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        Not a volume, not finite, or the same value everywhere.
+    """
+    volume = check_volume(volume)
+    low, high = percentiles
+    if not 0 <= low < high <= 100:
+        raise ValueError(f"percentiles must be 0 <= low < high <= 100, got {percentiles}")
+    least, most = volume.min(), volume.max()
+    if least == most:
+        raise ValueError(f"volume is constant: every voxel is {least}")
+    # float64 only where float32 is too coarse for the type
+    scaled = volume.astype(np.result_type(volume, np.float32))
+    dark, bright = np.percentile(scaled if least < 0 else scaled[scaled != 0], percentiles).tolist()
+    if dark >= bright:  # nearly all voxels alike (a mask, say): fall back on the whole range, zero included
+        dark, bright = min(float(least), 0.0), float(most)
+    scaled -= dark
+    scaled /= bright - dark
+    return np.clip(scaled, 0, 1, out=scaled).astype(np.float32, copy=False)
+
+
+def storable(volume: ArrayLike) -> NDArray[Any]:
+    """The volume in a type that microscopy formats hold: uint8, uint16 or float32.
+
+    Masks become 0/255, floats float32, other integers uint16 if they fit; ``ValueError`` if they do not.
+    """
+    data = check_volume(volume)
+    if data.dtype == bool:
+        return data.astype(np.uint8) * 255
+    if data.dtype in (np.uint8, np.uint16, np.float32):
+        return data
+    least, most = data.min(), data.max()
+    if data.dtype.kind == "f":
+        limit = float(np.finfo(np.float32).max)
+        if least < -limit or most > limit:
+            raise ValueError(f"{data.dtype} values {least} to {most} do not fit float32")
+        return data.astype(np.float32)
+    if least < 0 or most > 65535:
+        raise ValueError(f"{data.dtype} values {least} to {most} do not fit uint16: convert to float32")
+    return data.astype(np.uint16)

@@ -1,0 +1,212 @@
+"""How well a mask fits the true one, and the threshold baseline that stands beside every score.
+
+Only the foreground counts: of a neuron's volume, 99.8 % are background, and a score that averages over it
+is near 1 for any mask.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["best_threshold", "dice", "evaluate_masks", "hd95", "precision", "recall"]
+
+
+def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
+    """Foreground Dice, 2 |P and T| / (|P| + |T|), in [0, 1]; both empty = 1.
+
+    Parameters
+    ----------
+    prediction, truth
+        (z, y, x) masks, boolean or integer (not 0 = foreground).
+
+    Raises
+    ------
+    ValueError
+        Masks of different shapes, without three axes, empty, or of floating point (threshold probabilities
+        first).
+    """
+    return _overlap(*_masks(prediction, truth))["dice"]
+
+
+def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
+    """Share of the predicted voxels that are true, in [0, 1]; arguments and errors as :func:`dice`.
+
+    An empty prediction has precision 0, unless the truth is empty, too: then 1.
+    """
+    return _overlap(*_masks(prediction, truth))["precision"]
+
+
+def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
+    """Share of the true voxels that are predicted, in [0, 1]; arguments and errors as :func:`dice`.
+
+    An empty truth gives recall 0, unless the prediction is empty, too: then 1.
+    """
+    return _overlap(*_masks(prediction, truth))["recall"]
+
+
+def hd95(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -> float:
+    """HD95, the **max of the two directed 95th percentiles** of the surface distances, in µm.
+
+    Directed: for each surface voxel of one mask, the Euclidean distance to the nearest surface voxel of the
+    other. Surface voxels are those that a face of the background or the volume's border touches. If exactly
+    one mask is empty, the distance is the diagonal of the volume: a missed neuron counts, and never gives
+    NaN. Both empty = 0.
+
+    Parameters
+    ----------
+    prediction, truth
+        (z, y, x) masks as in :func:`dice`.
+    spacing
+        Voxel size `(z, y, x)`, µm.
+
+    Returns
+    -------
+    float
+        >= 0, µm. Computed by :func:`monai.metrics.compute_hausdorff_distance`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`dice`; a spacing that is not three numbers > 0.
+
+    Notes
+    -----
+    Two other quantities go by the same name: the 95th percentile of both directions *pooled*, and
+    DeepMind's, in which each surface voxel weighs as much as its piece of surface. They may differ from
+    this one by a factor of four on one pair of masks.
+    """
+    prediction, truth = _masks(prediction, truth)
+    spacing = tuple(float(s) for s in spacing)
+    if len(spacing) != 3 or not all(0 < s < np.inf for s in spacing):
+        raise ValueError(f"spacing must be three numbers > 0 (z, y, x) in µm, got {spacing}")
+    if not prediction.any() and not truth.any():
+        return 0.0
+    if not prediction.any() or not truth.any():
+        return float(np.linalg.norm(np.multiply(truth.shape, spacing)))
+
+    import torch
+    from monai.metrics import compute_hausdorff_distance
+
+    both = (torch.from_numpy(mask)[None, None] for mask in (prediction, truth))
+    with warnings.catch_warnings():  # MONAI 1.5 calls a function of its own that it has deprecated
+        warnings.simplefilter("ignore", FutureWarning)
+        distance = compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=spacing)
+    return distance.item()
+
+
+def evaluate_masks(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -> dict[str, float | bool]:
+    """Every voxel score of one volume.
+
+    Parameters
+    ----------
+    prediction, truth
+        (z, y, x) masks as in :func:`dice`.
+    spacing
+        Voxel size `(z, y, x)`, µm.
+
+    Returns
+    -------
+    dict
+        `dice`, `precision`, `recall` in [0, 1]; `hd95` in µm, as :func:`hd95` defines it; `failed`: exactly
+        one of the masks is empty, so that `hd95` is the volume's diagonal.
+
+    Raises
+    ------
+    ValueError
+        As :func:`hd95`.
+    """
+    prediction, truth = _masks(prediction, truth)
+    return {
+        **_overlap(prediction, truth),
+        "hd95": hd95(prediction, truth, spacing=spacing),
+        "failed": bool(prediction.any() != truth.any()),
+    }
+
+
+def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_candidates: int = 4096) -> float:
+    """The threshold baseline: the t for which "intensity > t" has the highest mean foreground Dice.
+
+    Choose it on validation volumes, scaled as the volumes it will be used on.
+
+    Parameters
+    ----------
+    volumes
+        (z, y, x) each, finite.
+    masks
+        The true masks, one for each volume, as in :func:`dice`.
+    n_candidates
+        Every intensity that occurs is tried; if there are more than this, that many quantiles of them.
+
+    Returns
+    -------
+    float
+        t; the lowest of equally good ones.
+
+    Raises
+    ------
+    ValueError
+        No volumes, unequal numbers of volumes and masks, a mask of another shape, a volume with NaN or
+        infinity.
+    """
+    if len(volumes) == 0 or len(volumes) != len(masks):
+        raise ValueError(
+            f"need as many masks as volumes and at least one, got {len(volumes)} volumes, {len(masks)} masks"
+        )
+    intensities, foregrounds = [], []
+    for i, (volume, mask) in enumerate(zip(volumes, masks, strict=True)):
+        volume = np.asarray(volume)
+        if np.shape(mask) != volume.shape:
+            raise ValueError(f"volume {i} and its mask differ in shape (z, y, x): {volume.shape}, {np.shape(mask)}")
+        mask, _ = _masks(mask, mask)
+        if not np.isfinite(volume).all():
+            raise ValueError(f"volume {i}: intensities must be finite")
+        intensities.append(np.sort(volume, axis=None))
+        foregrounds.append(np.sort(volume[mask], axis=None))
+    candidates = np.unique(np.concatenate([np.unique(values) for values in intensities]))
+    if len(candidates) > n_candidates:
+        candidates = candidates[np.linspace(0, len(candidates) - 1, n_candidates).astype(int)]
+
+    def above(values: NDArray) -> NDArray:
+        return len(values) - np.searchsorted(values, candidates, side="right")
+
+    scores = [
+        _ratio(2 * above(foreground), above(values) + len(foreground))
+        for values, foreground in zip(intensities, foregrounds, strict=True)
+    ]
+    return float(candidates[np.argmax(np.mean(scores, axis=0))])
+
+
+def _masks(prediction: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Both masks as boolean arrays of one shape."""
+    masks = {"prediction": np.asarray(prediction), "truth": np.asarray(truth)}
+    for name, mask in masks.items():
+        if mask.ndim != 3 or mask.size == 0:
+            raise ValueError(
+                f"{name} must be a mask with three axes (z, y, x) and at least one voxel, got {mask.shape}"
+            )
+        if mask.dtype.kind not in "biu":
+            raise ValueError(
+                f"{name} must be a boolean or integer mask, got {mask.dtype}; threshold probabilities first"
+            )
+    prediction, truth = (np.ascontiguousarray(mask != 0) for mask in masks.values())
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction and truth differ in shape (z, y, x): {prediction.shape} and {truth.shape}")
+    return prediction, truth
+
+
+def _overlap(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
+    hits, predicted, true = (int(np.count_nonzero(mask)) for mask in (prediction & truth, prediction, truth))
+    both_empty = predicted + true == 0
+    return {
+        "dice": float(_ratio(2 * hits, predicted + true)),
+        "precision": 1.0 if both_empty else hits / max(predicted, 1),
+        "recall": 1.0 if both_empty else hits / max(true, 1),
+    }
+
+
+def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
+    """Part / whole, where 0 / 0 is 1: nothing to find, nothing found."""
+    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    return np.divide(part, whole, out=np.ones_like(whole), where=whole > 0)

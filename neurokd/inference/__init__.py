@@ -1,0 +1,1 @@
+"""From a volume to probabilities, and from probabilities to a tree."""

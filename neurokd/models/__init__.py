@@ -1,0 +1,1 @@
+"""Models: the 2D teacher, the 3D vision transformer, inflation between them, the segmenter."""

@@ -1,0 +1,389 @@
+"""A 3D vision transformer with a decoder: grey volume in, one logit per voxel out.
+
+    volume b 1 z y x ──► ViT3D (transferred) ──► tokens after the tapped blocks, LayerNorm each
+         │                                             │
+         └──► hybrid only: light convolutions ◄── gate ┘        plain: tokens alone, upsampled step by step
+                      │
+                   logits b 1 z y x
+
+The *plain* decoder shows what the tokens hold. The *hybrid* decoder keeps the voxels' own resolution, which tokens
+of 8 x 8 voxels cannot carry, and adds the tokens to its skips behind gates.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neurokd.models.inflate import inflate_state_dict, vit_config
+from neurokd.models.vit import ViT3D, ViTConfig
+
+if TYPE_CHECKING:
+    from neurokd.models.teacher import Teacher
+
+__all__ = ["PRESETS", "NeuronSegmenter", "SegmenterConfig"]
+
+PRESETS = {
+    "tiny": {"depth": 4, "width": 16},
+    "small": {"depth": 12, "width": 24},
+    "base": {"depth": 12, "width": 32},
+}
+"""``tiny``: the teacher's width, its first 4 blocks, for CPUs; ``small``: all of a ViT-S; ``base``: all of a ViT-B."""
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """All that has to be known to rebuild a :class:`NeuronSegmenter`, JSON-serialisable.
+
+    Parameters
+    ----------
+    vit
+        Architecture of the transformer.
+    token
+        Voxels (z, y, x) of a token.
+    window
+        Size (z, y, x) in voxels of the crops it is trained on and of the windows it sees later.
+    taps
+        Blocks (from 0, ascending) whose tokens the decoder sees, shallow ones at fine resolution.
+    decoder
+        ``"plain"`` or ``"hybrid"``.
+    width
+        Channels of the decoder at full resolution.
+    balance_prefix
+        See :class:`neurokd.models.vit.ViT3D`.
+    inflation
+        ``"center"``, ``"average"`` or ``"scratch"``: how the transformer was initialised.
+    teacher
+        The teacher's source in words; empty for a scratch model.
+    threshold
+        Probability above which a voxel is foreground; training sets it on validation.
+    """
+
+    vit: ViTConfig
+    token: tuple[int, int, int]
+    window: tuple[int, int, int]
+    taps: tuple[int, ...]
+    decoder: str = "hybrid"
+    width: int = 16
+    balance_prefix: bool = True
+    inflation: str = "scratch"
+    teacher: str = ""
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the choices, and turn JSON's lists and dicts back."""
+        if isinstance(self.vit, dict):
+            object.__setattr__(self, "vit", ViTConfig(**self.vit))
+        for name in ("token", "window", "taps"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.token) != 3 or min(self.token) < 1:
+            raise ValueError(f"token is {self.token}; it must be three positive sizes (z, y, x) in voxels")
+        if len(self.window) != 3 or any(w < t for w, t in zip(self.window, self.token, strict=True)):
+            raise ValueError(f"window is {self.window}; it must hold at least one token of {self.token} (z, y, x)")
+        if self.decoder not in DECODERS:
+            raise ValueError(f"decoder is {self.decoder!r}; it must be one of {sorted(DECODERS)}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; it must lie between 0 and 1")
+
+    @property
+    def slabs(self) -> int:
+        """Slabs of tokens in a window."""
+        return math.ceil(self.window[0] / self.token[0])
+
+
+def conv_block(channels_in: int, channels_out: int, *, layers: int = 2) -> nn.Sequential:
+    """Convolutions of 3 x 3 x 3 voxels, each with GroupNorm and GELU."""
+    channels = [channels_in] + [channels_out] * layers
+    return nn.Sequential(
+        *(
+            nn.Sequential(nn.Conv3d(i, o, 3, padding=1, bias=False), nn.GroupNorm(8, o), nn.GELU())
+            for i, o in itertools.pairwise(channels)
+        )
+    )
+
+
+def resample_to(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate ``b c z y x`` trilinearly to a size (z, y, x)."""
+    return F.interpolate(x, size=tuple(size), mode="trilinear", align_corners=False)
+
+
+class PlainDecoder(nn.Module):
+    """Tokens alone: the tapped maps side by side, then doubled in size until a voxel is a voxel."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        doublings = math.ceil(math.log2(max(config.token)))
+        widths = [config.width * 2 ** max(0, min(i, 3)) for i in range(doublings, -1, -1)]
+        self.fuse = nn.Conv3d(config.vit.dim * len(config.taps), widths[0], 1)
+        self.blocks = nn.ModuleList(conv_block(i, o) for i, o in itertools.pairwise(widths))
+        self.head = nn.Conv3d(widths[-1], 1, 1)
+
+    def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
+        """Map token maps ``b d z y x`` to logits of the size of ``volume`` (``b 1 z y x``)."""
+        x = self.fuse(torch.cat(maps, dim=1))
+        start, end = x.shape[2:], volume.shape[2:]
+        for step, block in enumerate(self.blocks, 1):
+            # Each axis goes from tokens to voxels by its own factor: a token may be flat.
+            size = [round(a * (b / a) ** (step / len(self.blocks))) for a, b in zip(start, end, strict=True)]
+            x = block(resample_to(x, size))
+        return self.head(resample_to(x, end))
+
+
+class HybridDecoder(nn.Module):
+    """A light U-shaped convolutional path on the voxels, tokens added at each scale: ``y = cnn + gate * tokens``."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        widths = [config.width * 2**i for i in range(3)]
+        self.down = nn.ModuleList(conv_block(i, o) for i, o in itertools.pairwise([1, *widths]))
+        # Shallow taps go to the finer scales, the deepest to the coarsest; with one tap, all get that.
+        self.source = [round(i * (len(config.taps) - 1) / 2) for i in range(3)]
+        self.project = nn.ModuleList(nn.Conv3d(config.vit.dim, width, 1) for width in widths)
+        self.gate = nn.ParameterList(nn.Parameter(torch.full((width, 1, 1, 1), 0.1)) for width in widths)
+        self.narrow = nn.ModuleList(nn.Conv3d(2 * width, width, 1) for width in widths[:2])
+        self.up = nn.ModuleList(conv_block(width, width, layers=1) for width in widths[:2])
+        self.head = nn.Conv3d(widths[0], 1, 1)
+
+    def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
+        """Map the volume ``b 1 z y x`` and token maps ``b d z y x`` to logits ``b 1 z y x``."""
+        scales, x = [], volume
+        for scale, block in enumerate(self.down):
+            if scale:
+                x = F.max_pool3d(x, [min(2, n) for n in x.shape[2:]])
+            x = block(x)
+            tokens = self.project[scale](maps[self.source[scale]])
+            x = x + self.gate[scale] * resample_to(tokens, x.shape[2:])
+            scales.append(x)
+        for scale in (1, 0):
+            x = scales[scale] + resample_to(self.narrow[scale](x), scales[scale].shape[2:])
+            x = self.up[scale](x)
+        return self.head(x)
+
+
+DECODERS = {"plain": PlainDecoder, "hybrid": HybridDecoder}
+
+
+class NeuronSegmenter(nn.Module):
+    """Vision transformer and decoder; maps volumes ``b 1 z y x`` in [0, 1] to logits of the same shape.
+
+    Made by :meth:`from_teacher` or :meth:`from_pretrained`; the constructor gives untrained weights.
+
+    Parameters
+    ----------
+    config
+        The architecture.
+    """
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vit = ViT3D(config.vit, token=config.token, slabs=config.slabs, balance_prefix=config.balance_prefix)
+        self.norms = nn.ModuleList(nn.LayerNorm(config.vit.dim) for _ in config.taps)
+        self.decoder = DECODERS[config.decoder](config)
+        # Start at the share of foreground in neuron volumes (about 1 %), not at a half.
+        nn.init.constant_(self.decoder.head.bias, -4.6)
+
+    @classmethod
+    def from_teacher(
+        cls,
+        teacher: Teacher,
+        *,
+        inflation: str = "center",
+        token: tuple[int, int, int] = (4, 8, 8),
+        preset: str = "small",
+        decoder: str = "hybrid",
+        window: tuple[int, int, int] = (16, 96, 96),
+        taps: Sequence[int] | None = None,
+        balance_prefix: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> NeuronSegmenter:
+        """Make a student with the teacher's architecture and, unless ``inflation="scratch"``, its knowledge.
+
+        Parameters
+        ----------
+        teacher
+            From :func:`neurokd.models.teacher.load_teacher`.
+        inflation
+            ``"center"``, ``"average"`` (arXiv:2405.02686), or ``"scratch"``: same model, random weights, the control.
+        token
+            Voxels (z, y, x) of a token. A token of 8 x 8 voxels under a teacher of patch 14 sees what the teacher
+            sees on slices magnified 1.75 times.
+        preset
+            A key of :data:`PRESETS`.
+        decoder
+            ``"plain"`` (tokens only) or ``"hybrid"``.
+        window
+            Size (z, y, x) in voxels of the crops it will be trained on; inference takes windows of that size.
+        taps
+            Blocks whose tokens the decoder sees; three spread over the depth by default.
+        balance_prefix
+            See :class:`neurokd.models.vit.ViT3D`.
+        generator
+            Draws the parts that are not transferred; torch's global one by default.
+
+        Returns
+        -------
+        NeuronSegmenter
+
+        Raises
+        ------
+        ValueError
+            If the teacher has a part that is not understood, or a choice is unknown.
+        """
+        if preset not in PRESETS:
+            raise ValueError(f"preset is {preset!r}; it must be one of {sorted(PRESETS)}")
+        if inflation not in ("center", "average", "scratch"):
+            raise ValueError(f"inflation is {inflation!r}; it must be 'center', 'average' or 'scratch'")
+        depth = min(PRESETS[preset]["depth"], len(teacher.vit.blocks))
+        vit = vit_config(teacher.vit, depth=depth)
+        config = SegmenterConfig(
+            vit=vit,
+            token=token,
+            window=window,
+            taps=tuple(taps)
+            if taps is not None
+            else tuple(sorted({(depth - 1) // 3, 2 * (depth - 1) // 3, depth - 1})),
+            decoder=decoder,
+            width=PRESETS[preset]["width"],
+            balance_prefix=balance_prefix,
+            inflation=inflation,
+            teacher="" if inflation == "scratch" else str(teacher.source),
+        )
+        model = _seeded(cls, config, generator)
+        if inflation != "scratch":
+            state = inflate_state_dict(
+                teacher.vit.state_dict(),
+                vit,
+                token=config.token,
+                mode=inflation,
+                mean=teacher.mean,
+                std=teacher.std,
+                slabs=config.slabs,
+            )
+            model.vit.load_state_dict(state)
+        return model
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Return logits ``b 1 z y x`` for a volume ``b 1 z y x`` in [0, 1] of any size.
+
+        The volume is padded with zeros to whole tokens, as real stacks are zero around the neuron.
+        """
+        if volume.ndim != 5 or volume.shape[1] != 1:
+            raise ValueError(f"volume has shape {tuple(volume.shape)}; expected b 1 z y x")
+        size = volume.shape[2:]
+        pad = [-n % t for n, t in zip(size, self.config.token, strict=True)]
+        padded = F.pad(volume, [0, pad[2], 0, pad[1], 0, pad[0]])
+        maps = self.vit.feature_maps(padded, self.config.taps)
+        maps = [
+            rearrange(norm(rearrange(m, "b d z y x -> b z y x d")), "b z y x d -> b d z y x")
+            for norm, m in zip(self.norms, maps, strict=True)
+        ]
+        return self.decoder(padded, maps)[..., : size[0], : size[1], : size[2]]
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Split the parameters into ``"transferred"`` (came from the teacher) and ``"new"`` (did not)."""
+        transferred = [] if self.config.inflation == "scratch" else list(self.vit.parameters())
+        known = {id(p) for p in transferred} - {id(self.vit.depth_embed)}
+        return {
+            "transferred": [p for p in self.parameters() if id(p) in known],
+            "new": [p for p in self.parameters() if id(p) not in known],
+        }
+
+    def set_threshold(self, threshold: float) -> None:
+        """Set the probability above which a voxel is foreground; it is saved with the model."""
+        self.config = replace(self.config, threshold=float(threshold))
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write ``config.json`` and ``model.safetensors`` into a new folder.
+
+        Parameters
+        ----------
+        folder
+            Is made; must not exist unless ``overwrite``.
+        overwrite
+            Replace a folder that holds a model.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder exists and ``overwrite`` is not set, or holds something that is not a model.
+        """
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        if folder.exists() and not (
+            overwrite and {p.name for p in folder.iterdir()} <= {"config.json", "model.safetensors"}
+        ):
+            raise FileExistsError(
+                f"{folder} exists; choose another folder or, if it holds a model only, overwrite=True"
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            save_file(
+                {k: v.contiguous().cpu() for k, v in self.state_dict().items()},
+                temporary / "model.safetensors",
+            )
+            (temporary / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.chmod(0o755)
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> NeuronSegmenter:
+        """Load a model written by :meth:`save_pretrained`, in evaluation mode.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a file is missing.
+        ValueError
+            If a file is damaged or the two do not fit together.
+        """
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} holds no {name}; is it a folder written by save_pretrained?")
+        try:
+            config = SegmenterConfig(**json.loads((folder / "config.json").read_text()))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{folder / 'config.json'} is not a segmenter's: {error}") from error
+        model = cls(config)
+        try:
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except Exception as error:
+            raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: {error}") from error
+        return model.eval()
+
+
+def _seeded(cls: type[NeuronSegmenter], config: SegmenterConfig, generator: torch.Generator | None) -> NeuronSegmenter:
+    """Build with a generator of one's own: torch's initialisers draw from the global one, which is put back after."""
+    if generator is None:
+        return cls(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return cls(config)

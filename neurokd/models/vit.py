@@ -1,0 +1,304 @@
+"""A vision transformer for volumes, readable and with timm's parameter names.
+
+The 2D teacher and the 3D student differ in two places only: the patch embedding (a 3D convolution) and the
+position embedding (a learned depth part is added, which starts at zero). Blocks are those of a plain ViT
+(Dosovitskiy et al. 2021, arXiv:2010.11929), so that a 2D state dict fits without renaming:
+
+    volume  b c z y x
+      |  patch_embed.proj       one token per (tz, ty, tx) voxels
+    tokens  b (z y x) d  + pos_embed (y, x), the same in each slab  + depth_embed (z)
+      |  [cls_token] [reg_token] in front
+      |  blocks:  + ls1(attn(norm1(.)))   + ls2(mlp(norm2(.)))
+    tokens  b n d
+
+A *slab* is one layer of tokens along z.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["ViT3D", "ViTConfig"]
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """What has to be known of a plain ViT to build it, in 2D terms.
+
+    Parameters
+    ----------
+    dim, depth, heads, hidden
+        Width of a token, number of blocks, attention heads, width inside the MLP.
+    patch
+        The teacher's patch size in pixels (y, x).
+    grid
+        The grid (y, x) of patches on which the position embedding was trained.
+    class_token
+        Whether a class token stands before the patch tokens.
+    registers
+        Number of register tokens (Darcet et al. 2024, arXiv:2309.16588).
+    position_on_prefix
+        Whether class and register tokens have position embeddings of their own.
+    layer_scale
+        Whether the branches are scaled by a learned vector (LayerScale, DINOv2).
+    pre_norm
+        Whether tokens are normalised before the first block (CLIP).
+    activation
+        ``"gelu"`` or ``"quick_gelu"`` (OpenAI's CLIP).
+    qkv_bias
+        Whether the query, key and value projections have a bias.
+    final_norm
+        Whether a norm follows the last block.
+    norm_eps
+        Epsilon of every LayerNorm.
+    """
+
+    dim: int
+    depth: int
+    heads: int
+    hidden: int
+    patch: tuple[int, int]
+    grid: tuple[int, int]
+    class_token: bool = True
+    registers: int = 0
+    position_on_prefix: bool = True
+    layer_scale: bool = False
+    pre_norm: bool = False
+    activation: str = "gelu"
+    qkv_bias: bool = True
+    final_norm: bool = True
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Check what cannot be repaired later."""
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {self.activation!r}; it must be one of {sorted(ACTIVATIONS)}")
+        object.__setattr__(self, "patch", tuple(self.patch))  # JSON gives lists
+        object.__setattr__(self, "grid", tuple(self.grid))
+
+    @property
+    def prefix(self) -> int:
+        """Number of tokens before the patch tokens."""
+        return int(self.class_token) + self.registers
+
+
+class QuickGELU(nn.Module):
+    """``x * sigmoid(1.702 x)``, the approximation that OpenAI's CLIP was trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a tensor of any shape elementwise."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel (Touvron et al. 2021, arXiv:2103.17239)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale ``... d`` by channel."""
+        return x * self.gamma
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all tokens of a volume."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.dim, 3 * config.dim, bias=config.qkv_bias)
+        self.proj = nn.Linear(config.dim, config.dim)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Attend; ``x`` is ``b n d``, ``bias`` is added to the logits of each key and has shape ``n``."""
+        q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        mask = None if bias is None else rearrange(bias, "n -> 1 1 1 n")
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(rearrange(x, "b h n d -> b n (h d)"))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.dim, config.hidden)
+        self.act = ACTIVATIONS[config.activation]()
+        self.fc2 = nn.Linear(config.hidden, config.dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``b n d`` token by token."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.attn = Attention(config)
+        self.ls1 = LayerScale(config.dim) if config.layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.mlp = Mlp(config)
+        self.ls2 = LayerScale(config.dim) if config.layer_scale else nn.Identity()
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Map ``b n d`` to the same shape; ``bias`` as in :class:`Attention`."""
+        x = x + self.ls1(self.attn(self.norm1(x), bias))
+        return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+class PatchEmbed(nn.Module):
+    """One token per ``token`` voxels, by a convolution as wide as its stride."""
+
+    def __init__(self, config: ViTConfig, token: tuple[int, int, int], channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(channels, config.dim, kernel_size=token, stride=token)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Map ``b c z y x`` voxels to ``b d z y x`` tokens."""
+        return self.proj(volume)
+
+
+class ViT3D(nn.Module):
+    """A plain vision transformer whose patches are boxes of a volume.
+
+    Parameters
+    ----------
+    config
+        The 2D architecture.
+    token
+        Voxels ``(z, y, x)`` of one token.
+    slabs
+        Number of slabs for which the depth embedding is made; it is resampled for others.
+    channels
+        Input channels, 1 for grey volumes.
+    balance_prefix
+        Add ``log(slabs)`` to the logits of the class and register keys. A volume constant in z repeats each patch
+        token once per slab, so the softmax gives the prefix tokens too small a share; the logarithm restores the
+        2D share exactly.
+
+    Examples
+    --------
+    >>> config = ViTConfig(dim=32, depth=2, heads=4, hidden=64, patch=(8, 8), grid=(4, 4))
+    >>> vit = ViT3D(config, token=(2, 8, 8))
+    >>> vit(torch.zeros(1, 1, 6, 32, 40)).shape  # class token and 3 x 4 x 5 patches
+    torch.Size([1, 61, 32])
+    """
+
+    def __init__(
+        self,
+        config: ViTConfig,
+        *,
+        token: tuple[int, int, int],
+        slabs: int = 1,
+        channels: int = 1,
+        balance_prefix: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config, self.token, self.balance_prefix = config, tuple(token), balance_prefix
+        self.patch_embed = PatchEmbed(config, self.token, channels)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim)) if config.class_token else None
+        self.reg_token = nn.Parameter(torch.zeros(1, config.registers, config.dim)) if config.registers else None
+        places = math.prod(config.grid) + (config.prefix if config.position_on_prefix else 0)
+        self.pos_embed = nn.Parameter(torch.zeros(1, places, config.dim))
+        self.depth_embed = nn.Parameter(torch.zeros(1, slabs, config.dim))
+        self.norm_pre = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.pre_norm else nn.Identity()
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.final_norm else nn.Identity()
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Draw a scratch model's weights as ViTs usually are: truncated normals of standard deviation 0.02."""
+        for name, parameter in self.named_parameters():
+            if name.endswith(("cls_token", "reg_token", "pos_embed")) or (parameter.ndim > 1 and "embed" not in name):
+                nn.init.trunc_normal_(parameter, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def grid(self, volume: Tensor) -> tuple[int, int, int]:
+        """Return the token grid ``(z, y, x)`` of a volume ``b c z y x``."""
+        sizes = tuple(volume.shape[2:])
+        if len(sizes) != 3 or any(size % token for size, token in zip(sizes, self.token, strict=True)):
+            raise ValueError(f"volume of size {sizes} does not divide into tokens of {self.token} voxels (z, y, x)")
+        return tuple(size // token for size, token in zip(sizes, self.token, strict=True))
+
+    def positions(self, grid: tuple[int, int, int]) -> tuple[Tensor | float, Tensor]:
+        """Return the position embeddings of the prefix tokens and of the patch tokens, ``1 n d`` each."""
+        prefix = self.config.prefix if self.config.position_on_prefix else 0
+        plane = rearrange(self.pos_embed[:, prefix:], "1 (y x) d -> 1 d y x", y=self.config.grid[0])
+        if grid[1:] != self.config.grid:
+            # As timm does it, so that a resized image gets the same positions from the teacher and from us.
+            plane = F.interpolate(plane.float(), size=grid[1:], mode="bicubic", antialias=True).to(plane.dtype)
+        depth = rearrange(self.depth_embed, "1 z d -> 1 d z")
+        if grid[0] != depth.shape[-1]:
+            depth = F.interpolate(depth, size=grid[0], mode="linear", align_corners=False)
+        patches = rearrange(plane, "1 d y x -> 1 d 1 y x") + rearrange(depth, "1 d z -> 1 d z 1 1")
+        return (self.pos_embed[:, :prefix] if prefix else 0.0), rearrange(patches, "1 d z y x -> 1 (z y x) d")
+
+    def embed(self, volume: Tensor) -> Tensor:
+        """Map a volume ``b c z y x`` to the tokens ``b n d`` that enter the first block."""
+        grid = self.grid(volume)
+        on_prefix, on_patches = self.positions(grid)
+        tokens = rearrange(self.patch_embed(volume), "b d z y x -> b (z y x) d") + on_patches
+        prefix = [p for p in (self.cls_token, self.reg_token) if p is not None]
+        if prefix:
+            prefix = repeat(torch.cat(prefix, dim=1) + on_prefix, "1 n d -> b n d", b=len(volume))
+            tokens = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)
+        return self.norm_pre(tokens)
+
+    def key_bias(self, grid: tuple[int, int, int], tokens: Tensor) -> Tensor | None:
+        """Return what is added to each key's logits (``n``), or None where nothing is."""
+        if not self.balance_prefix or grid[0] == 1 or not self.config.prefix:
+            return None
+        bias = tokens.new_zeros(tokens.shape[1])
+        bias[: self.config.prefix] = math.log(grid[0])
+        return bias
+
+    def block_outputs(self, volume: Tensor, taps: Sequence[int]) -> list[Tensor]:
+        """Return the tokens after the blocks numbered in ``taps`` (from 0, ascending), each ``b n d``, unnormalised.
+
+        Blocks beyond the last tap are not computed.
+        """
+        if not taps or list(taps) != sorted(set(taps)) or not 0 <= taps[0] <= taps[-1] < len(self.blocks):
+            raise ValueError(f"taps are {list(taps)}; they must ascend within 0 to {len(self.blocks) - 1}")
+        tokens = self.embed(volume)
+        bias = self.key_bias(self.grid(volume), tokens)
+        outputs = []
+        for index, block in enumerate(self.blocks[: taps[-1] + 1]):
+            tokens = block(tokens, bias)
+            if index in taps:
+                outputs.append(tokens)
+        return outputs
+
+    def feature_maps(self, volume: Tensor, taps: Sequence[int]) -> list[Tensor]:
+        """Return the patch tokens after the blocks in ``taps`` as maps ``b d z y x``."""
+        z, y, _ = self.grid(volume)
+        outputs = self.block_outputs(volume, taps)
+        return [rearrange(t[:, self.config.prefix :], "b (z y x) d -> b d z y x", z=z, y=y) for t in outputs]
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Return all tokens ``b n d`` of a volume ``b c z y x``, prefix first, after the final norm.
+
+        Raises
+        ------
+        ValueError
+            If the volume does not divide into tokens.
+        """
+        return self.norm(self.block_outputs(volume, [len(self.blocks) - 1])[0])

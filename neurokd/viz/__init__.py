@@ -1,0 +1,1 @@
+"""Pictures of volumes, trees, kernels and training runs."""

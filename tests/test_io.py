@@ -1,0 +1,299 @@
+"""Volumes against files made by tifffile directly, cut files, and scalings worked out by hand."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from neurokd.data.files import writing_to
+from neurokd.data.io import check_volume, read_spacing, read_volume, scale_intensity, write_volume
+from neurokd.data.volume import check_mask, check_spacing
+
+RNG = np.random.default_rng(0)
+STACK = RNG.integers(0, 255, size=(4, 5, 6), dtype=np.uint8)
+
+
+def tiff(folder: Path, data: np.ndarray, **settings) -> Path:
+    path = folder / "stack.tif"
+    tifffile.imwrite(path, data, **settings)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"photometric": "minisblack"},
+        {"photometric": "minisblack", "metadata": None},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"ome": True, "metadata": {"axes": "ZYX"}},
+        {"photometric": "minisblack", "compression": "lzw"},
+        {"photometric": "minisblack", "compression": "zlib", "predictor": True},
+        {"photometric": "minisblack", "compression": "zlib", "tile": (16, 16)},
+        {"photometric": "minisblack", "byteorder": ">"},
+        {"photometric": "minisblack", "bigtiff": True},
+    ],
+    ids=str,
+)
+def test_any_tiff_keeps_values_and_type(tmp_path: Path, dtype: type, settings: dict) -> None:
+    data = STACK.astype(dtype)
+    read = read_volume(tiff(tmp_path, data, **settings))
+    assert read.dtype == dtype
+    np.testing.assert_array_equal(read, data)
+
+
+def test_one_bit_masks_and_wide_integers(tmp_path: Path) -> None:
+    for data in (RNG.random((4, 200, 200)) < 0.5, STACK.astype(np.int32) - 100):
+        read = read_volume(tiff(tmp_path, data, photometric="minisblack"))
+        assert read.dtype == data.dtype
+        np.testing.assert_array_equal(read, data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"resolution": (4, 2), "metadata": {"axes": "ZYX", "spacing": 3, "unit": "um"}}, (3, 0.5, 0.25)),
+        ({"resolution": (4, 2), "metadata": {"axes": "ZYX", "spacing": 3, "unit": "micron"}}, (3, 0.5, 0.25)),
+        ({"resolution": (4, 2), "metadata": {"axes": "ZYX", "spacing": 3, "unit": "\\u00B5m"}}, (3, 0.5, 0.25)),
+        ({"resolution": (0.1, 0.05), "metadata": {"axes": "ZYX", "spacing": 50, "unit": "nm"}}, (0.05, 0.02, 0.01)),
+        # ImageJ leaves the depth out when it is exactly one unit.
+        ({"resolution": (4, 2), "metadata": {"axes": "ZYX", "unit": "um"}}, (1, 0.5, 0.25)),
+        ({"resolution": (4, 2), "metadata": {"axes": "ZYX", "unit": "um", "zunit": "nm"}}, (1e-3, 0.5, 0.25)),
+        ({"resolution": (72, 72), "resolutionunit": "INCH", "metadata": {"axes": "ZYX", "unit": "inch"}}, None),
+        ({"resolution": (4, 2), "metadata": {"axes": "ZYX", "spacing": 3, "unit": "pixel"}}, None),
+        ({"resolution": (4, 2), "metadata": {"axes": "ZYX", "spacing": 0, "unit": "um"}}, None),
+        ({"metadata": {"axes": "ZYX"}}, None),
+    ],
+)  # fmt: skip
+def test_spacing_of_imagej(tmp_path: Path, settings: dict, expected) -> None:
+    spacing = read_spacing(tiff(tmp_path, STACK, imagej=True, **settings))
+    assert spacing == (None if expected is None else pytest.approx(expected))
+
+
+def test_spacing_of_ome_and_plain(tmp_path: Path) -> None:
+    sizes = {"PhysicalSizeZ": 1.5, "PhysicalSizeY": 0.5, "PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm"}
+    ome = tiff(tmp_path, STACK, ome=True, metadata={"axes": "ZYX", **sizes})
+    assert read_spacing(ome) == pytest.approx((1.5, 0.5, 0.25))
+    del sizes["PhysicalSizeZ"]
+    assert read_spacing(tiff(tmp_path, STACK, ome=True, metadata={"axes": "ZYX", **sizes})) is None
+    assert (
+        read_spacing(tiff(tmp_path, STACK, photometric="minisblack", resolution=(300, 300), resolutionunit="INCH"))
+        is None
+    )
+
+
+@pytest.mark.parametrize("data", [STACK, STACK.astype(np.uint16) * 200, STACK.astype(np.float32) / 7])
+def test_round_trip_with_spacing(tmp_path: Path, data: np.ndarray) -> None:
+    spacing = (1.25, 0.38, 0.1234567)
+    path = write_volume(tmp_path / "made" / "out.tif", data, spacing=spacing)
+    np.testing.assert_array_equal(read_volume(path), data)
+    assert read_volume(path).dtype == data.dtype
+    assert read_spacing(path) == pytest.approx(spacing, rel=1e-6)
+    with tifffile.TiffFile(path) as tif:  # what ImageJ goes by
+        assert tif.is_imagej and tif.series[0].axes == "ZYX"
+        assert {"slices": 4, "unit": "um", "spacing": 1.25}.items() <= tif.imagej_metadata.items()
+
+
+def test_types_that_tiff_lacks(tmp_path: Path) -> None:
+    mask = STACK > 100
+    np.testing.assert_array_equal(read_volume(write_volume(tmp_path / "mask.tif", mask)), mask * np.uint8(255))
+    labels = read_volume(write_volume(tmp_path / "labels.tif", STACK.astype(np.int64) * 257))
+    assert labels.dtype == np.uint16 and (labels == STACK.astype(int) * 257).all()
+    assert read_volume(write_volume(tmp_path / "double.tif", STACK / 3)).dtype == np.float32
+    for wrong in (STACK.astype(int) - 1000, STACK.astype(int) * 1000, STACK * 1e300):
+        with pytest.raises(ValueError, match="do not fit"):
+            write_volume(tmp_path / "wrong.tif", wrong)
+    with pytest.raises(ValueError, match="at least 2 voxels"):
+        write_volume(tmp_path / "wrong.tif", STACK[:1])
+    with pytest.raises(ValueError, match="spacing must be three positive"):
+        write_volume(tmp_path / "wrong.tif", STACK, spacing=(1, 0, 1))
+    assert not (tmp_path / "wrong.tif").exists()
+
+
+def test_nothing_is_overwritten_or_left_half_written(tmp_path: Path) -> None:
+    path = write_volume(tmp_path / "out.tif", STACK)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        write_volume(path, STACK + 1)
+    np.testing.assert_array_equal(read_volume(path), STACK)
+    with pytest.raises(RuntimeError), writing_to(path, overwrite=True) as part:
+        part.write_bytes(b"half")
+        raise RuntimeError
+    np.testing.assert_array_equal(read_volume(path), STACK)
+    write_volume(path, STACK // 2, overwrite=True)
+    np.testing.assert_array_equal(read_volume(path), STACK // 2)
+    assert os.listdir(tmp_path) == ["out.tif"]
+
+
+def test_channels(tmp_path: Path) -> None:
+    channels = np.stack([STACK, STACK // 2], axis=1)
+    path = tiff(tmp_path, channels, imagej=True, metadata={"axes": "ZCYX"})
+    with pytest.raises(ValueError, match=r"stack\.tif: 2 channels \(axes Z=4, C=2, Y=5, X=6\)"):
+        read_volume(path)
+    np.testing.assert_array_equal(read_volume(path, channel=1), STACK // 2)
+    for wrong in (2, -1):
+        with pytest.raises(ValueError, match="but there are 2"):
+            read_volume(path, channel=wrong)
+    rgb = tiff(tmp_path, np.stack([STACK, STACK // 2, STACK // 3], axis=-1), photometric="rgb")
+    with pytest.raises(ValueError, match=r"3 channels .*S=3"):
+        read_volume(rgb)
+    np.testing.assert_array_equal(read_volume(rgb, channel=2), STACK // 3)
+    grey = tiff(tmp_path, STACK, photometric="minisblack")
+    np.testing.assert_array_equal(read_volume(grey, channel=0), STACK)
+    with pytest.raises(ValueError, match="only one"):
+        read_volume(grey, channel=1)
+
+
+def test_what_is_not_a_stack(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"stack\.tif: a 2D image"):
+        read_volume(tiff(tmp_path, STACK[0]))
+    with pytest.raises(ValueError, match="2D image"):
+        read_volume(tiff(tmp_path, np.stack([STACK[0]] * 3, axis=-1), photometric="rgb"))
+    movie = tiff(tmp_path, np.stack([STACK, STACK]), imagej=True, metadata={"axes": "TZYX"})
+    with pytest.raises(ValueError, match=r"T=2.*time points"):
+        read_volume(movie)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_volume(tmp_path / "absent.tif")
+    with pytest.raises(FileNotFoundError, match="is not a file"):
+        read_volume(tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match="unknown kind of volume"):
+        read_volume(tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match="unknown kind of volume"):
+        write_volume(tmp_path / "stack.nii", STACK)
+
+
+def test_several_images_in_a_file_are_not_passed_over_in_silence(tmp_path: Path, caplog) -> None:
+    with tifffile.TiffWriter(tmp_path / "two.tif") as writer:
+        writer.write(STACK, photometric="minisblack")
+        writer.write(STACK[:2, :3], photometric="minisblack")
+    np.testing.assert_array_equal(read_volume(tmp_path / "two.tif"), STACK)
+    assert "holds 2 images" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"photometric": "minisblack", "metadata": None},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"ome": True, "metadata": {"axes": "ZYX"}},
+        {"photometric": "minisblack", "metadata": None, "compression": "zlib"},
+        {"photometric": "minisblack", "metadata": None, "compression": "lzw", "bigtiff": True},
+    ],
+    ids=str,
+)
+def test_a_cut_file_gives_an_error_never_fewer_slices(tmp_path: Path, settings: dict) -> None:
+    """tifffile reads the slices that are left, with a line in the log; a segmentation of those would look fine."""
+    whole = tiff(tmp_path, STACK, **settings).read_bytes()
+    path = tmp_path / "cut.tif"
+    for size in range(0, len(whole), 11):
+        path.write_bytes(whole[:size])
+        try:
+            read = read_volume(path)  # only bytes that say nothing of the pixels may be missing
+        except ValueError as error:
+            assert "cut.tif" in str(error)
+        else:
+            np.testing.assert_array_equal(read, STACK)
+
+
+def test_sizes_that_the_file_cannot_hold_take_no_memory(tmp_path: Path) -> None:
+    path = tiff(tmp_path, STACK, photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        for page in tif.pages:
+            page.tags["ImageLength"].overwrite(2**30)
+    with pytest.raises(ValueError, match=r"25769803776 bytes of pixels cannot be in a file of"):
+        read_volume(path)
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_tiff_gives_only_value_errors(tmp_path: Path, data: st.DataObject) -> None:
+    raw = bytearray(tiff(tmp_path, STACK, imagej=True, metadata={"axes": "ZYX"}).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, min(400, len(raw)) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "damaged.tif"
+    path.write_bytes(raw)
+    for read in (read_volume, read_spacing):
+        try:
+            read(path)
+        except ValueError as error:
+            assert "damaged.tif" in str(error)
+
+
+def test_real_stack(real_data: Path) -> None:
+    volume = read_volume(real_data / "real" / "rivulet_fly_full.tif")
+    assert volume.shape == (119, 415, 409) and volume.dtype == np.uint8
+    assert (volume != 0).mean() < 0.001
+    assert read_spacing(real_data / "real" / "rivulet_fly_full.tif") is None
+    scaled = scale_intensity(volume)
+    assert np.array_equal(scaled > 0, volume > volume[volume > 0].min())
+
+
+def test_scaling_by_hand() -> None:
+    # 201 lit voxels 100, 101 ... 300: the lowest becomes 0, and 99.5 % of the way up, 299, becomes 1.
+    volume = np.zeros((10, 10, 10), np.uint16)
+    volume.flat[:201] = np.arange(100, 301)
+    scaled = scale_intensity(volume)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled.flat[:201], np.clip((np.arange(100, 301) - 100) / 199, 0, 1), atol=1e-6)
+    assert (scaled.flat[201:] == 0).all()
+    half = scale_intensity(volume, percentiles=(50, 100))
+    np.testing.assert_allclose(half.flat[:201], np.clip((np.arange(100, 301) - 200) / 100, 0, 1), atol=1e-6)
+    assert volume.flat[0] == 100  # the caller's array is untouched
+
+
+def test_scaling_of_special_volumes() -> None:
+    mask = STACK > 100
+    np.testing.assert_array_equal(scale_intensity(mask), mask)
+    np.testing.assert_array_equal(scale_intensity(mask * np.uint8(255)), mask)
+    signed = np.linspace(-1, 1, 1000).reshape(10, 10, 10)  # zero is a value like any other here
+    assert scale_intensity(signed, percentiles=(0, 100)).mean() == pytest.approx(0.5, abs=1e-3)
+    wide = STACK.astype(np.uint32) + np.uint32(4_000_000_000)  # float32 is too coarse for these
+    np.testing.assert_allclose(scale_intensity(wide), scale_intensity(STACK.astype(float) + 1), atol=1e-6)
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.uint16, np.int16, np.float32]),
+        (2, 3, 4),
+        elements={"min_value": 0, "max_value": 255},
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_scaling_always_ends_in_the_unit_interval(volume: np.ndarray) -> None:
+    if volume.min() == volume.max():
+        with pytest.raises(ValueError, match="constant"):
+            scale_intensity(volume)
+        return
+    scaled = scale_intensity(volume)
+    assert np.isfinite(scaled).all() and scaled.min() >= 0 and scaled.max() <= 1
+    assert (scaled[volume == 0] == 0).all()
+    order = np.argsort(volume, axis=None, kind="stable")
+    assert (np.diff(scaled.flat[order]) >= 0).all()
+
+
+def test_checks_say_what_is_wrong() -> None:
+    for wrong, words in [
+        (np.zeros((4, 4)), r"crop must have 3 axes \(z, y, x\), got 2: shape \(4, 4\)"),
+        (np.zeros((0, 4, 4)), "crop is empty"),
+        (np.full((2, 2, 2), np.nan), "crop has 8 voxels that are NaN or infinite"),
+        (np.zeros((2, 2, 2), complex), "crop must hold real numbers"),
+        (np.full((2, 2, 2), "a"), "crop must hold real numbers"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            check_volume(wrong, name="crop")
+    with pytest.raises(ValueError, match="constant: every voxel is 3"):
+        scale_intensity(np.full((2, 2, 2), 3))
+    with pytest.raises(ValueError, match="percentiles"):
+        scale_intensity(STACK, percentiles=(99, 1))
+    with pytest.raises(ValueError, match="values other than 0 and 1"):
+        check_mask(np.linspace(0, 1, 8).reshape(2, 2, 2), shape=(2, 2, 2))
+    with pytest.raises(ValueError, match=r"mask has shape \(2, 2, 2\), its volume \(4, 5, 6\)"):
+        check_mask(np.ones((2, 2, 2)), shape=STACK.shape)
+    for spacing in ((1, 1), (1, 1, -1), (1, 1, np.inf), "abc", None):
+        with pytest.raises(ValueError, match="spacing must be"):
+            check_spacing(spacing)

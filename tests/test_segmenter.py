@@ -1,0 +1,204 @@
+"""The student: what it takes over from its teacher, saving and loading, and any volume through it in windows."""
+
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from neurokd.data.io import scale_intensity
+from neurokd.inference.sliding import predict
+from neurokd.models.inflate import inflate_kernel
+from neurokd.models.segmenter import NeuronSegmenter
+from neurokd.models.teacher import Teacher, TeacherSource
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    """A small random stand-in with real structure; that it is random is written on it."""
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=6, dynamic_img_size=True)
+    source = TeacherSource(name="stand-in", kind="file", detail="random, for tests", sha256="0" * 64)
+    return Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
+
+
+def student(teacher, **options):
+    options = {"preset": "tiny", "window": (8, 32, 32), "generator": torch.Generator().manual_seed(0)} | options
+    return NeuronSegmenter.from_teacher(teacher, **options)
+
+
+@pytest.mark.parametrize("inflation", ["center", "average"])
+def test_takes_over_blocks_and_inflated_embedding(teacher, inflation):
+    model = student(teacher, inflation=inflation, token=(4, 8, 8))
+    theirs, ours = teacher.vit.state_dict(), model.vit.state_dict()
+    for key, value in ours.items():
+        if key.startswith("blocks."):
+            assert torch.equal(value, theirs[key]), key
+    weight, bias = inflate_kernel(
+        theirs["patch_embed.proj.weight"], theirs["patch_embed.proj.bias"],
+        token=(4, 8, 8), mode=inflation, mean=teacher.mean, std=teacher.std,
+    )  # fmt: skip
+    assert torch.equal(ours["patch_embed.proj.weight"], weight)
+    assert torch.equal(ours["patch_embed.proj.bias"], bias)
+    assert len(model.vit.blocks) == 4
+    assert "stand-in" in model.config.teacher
+
+
+def test_scratch_has_the_same_shape_and_nothing_of_the_teacher(teacher):
+    scratch, transferred = student(teacher, inflation="scratch"), student(teacher)
+    assert {k: v.shape for k, v in scratch.state_dict().items()} == {
+        k: v.shape for k, v in transferred.state_dict().items()
+    }
+    assert not torch.equal(scratch.vit.blocks[0].attn.qkv.weight, transferred.vit.blocks[0].attn.qkv.weight)
+    assert scratch.config.teacher == ""
+    assert scratch.parameter_groups()["transferred"] == []
+
+
+def test_every_parameter_is_in_one_group_and_gets_a_gradient(teacher):
+    for decoder in ("plain", "hybrid"):
+        model = student(teacher, decoder=decoder)
+        groups = model.parameter_groups()
+        ids = [id(p) for group in groups.values() for p in group]
+        assert sorted(ids) == sorted(id(p) for p in model.parameters())
+        assert any(p is model.vit.depth_embed for p in groups["new"])
+        model(torch.rand(1, 1, 8, 32, 32)).square().mean().backward()
+        without = {n for n, p in model.named_parameters() if p.grad is None}
+        assert without <= {"vit.norm.weight", "vit.norm.bias"}  # taps are normalised by norms of their own
+
+
+def test_tokens_reach_the_logits(teacher):
+    """The control that many hybrids fail: without the transformer the output is another."""
+    for decoder in ("plain", "hybrid"):
+        model = student(teacher, decoder=decoder).eval()
+        volume = torch.rand(1, 1, 8, 32, 32)
+        with torch.no_grad():
+            before = model(volume)
+            for norm in model.norms:
+                nn.init.zeros_(norm.weight)
+            assert (model(volume) - before).abs().max() > 1e-3
+
+
+def test_same_generator_same_model_and_the_global_state_is_left_alone(teacher):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    a, b = student(teacher), student(teacher)
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("size", [(8, 32, 32), (3, 20, 17), (9, 33, 40)])
+@pytest.mark.parametrize("decoder", ["plain", "hybrid"])
+@torch.no_grad()
+def test_any_size_and_padding_does_not_show(teacher, decoder, size):
+    model = student(teacher, decoder=decoder).eval()
+    volume = torch.rand(1, 1, *size)
+    logits = model(volume)
+    assert logits.shape == volume.shape
+    padded = nn.functional.pad(volume, [0, -size[2] % 8, 0, -size[1] % 8, 0, -size[0] % 4])
+    assert torch.equal(model(padded)[..., : size[0], : size[1], : size[2]], logits)
+
+
+def test_starts_near_the_share_of_foreground(teacher):
+    model = student(teacher).eval()
+    with torch.no_grad():
+        probability = model(torch.rand(1, 1, 8, 32, 32)).sigmoid()
+    assert 0.001 < probability.mean() < 0.1
+
+
+def test_save_and_load_give_the_same_model(teacher, tmp_path):
+    model = student(teacher, decoder="plain", token=(2, 8, 8)).eval()
+    model.set_threshold(0.37)
+    folder = model.save_pretrained(tmp_path / "model")
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    loaded = NeuronSegmenter.from_pretrained(folder)
+    assert loaded.config == model.config
+    volume = torch.rand(1, 1, 8, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(volume), model(volume))
+
+    with pytest.raises(FileExistsError, match="model exists"):
+        model.save_pretrained(folder)
+    model.save_pretrained(folder, overwrite=True)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError):
+        model.save_pretrained(folder, overwrite=True)  # not a model's folder any more
+    assert (folder / "notes.txt").exists()
+
+
+def test_damaged_models_are_named(teacher, tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent holds no"):
+        NeuronSegmenter.from_pretrained(tmp_path / "absent")
+    folder = student(teacher).save_pretrained(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"width": 24}))
+    with pytest.raises(ValueError, match=r"model\.safetensors does not fit"):
+        NeuronSegmenter.from_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(config | {"colour": "red"}))
+    with pytest.raises(ValueError, match=r"config\.json.*colour"):
+        NeuronSegmenter.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "huge"}, "'huge'"),
+        ({"inflation": "mean"}, "'mean'"),
+        ({"decoder": "unet"}, "'unet'"),
+        ({"token": (4, 8)}, "token"),
+        ({"token": (16, 8, 8)}, "window"),
+    ],
+)
+def test_unknown_choices_are_named(teacher, options, message):
+    with pytest.raises(ValueError, match=message):
+        student(teacher, **options)
+
+
+class Identity(nn.Module):
+    """Gives its input as logits, so that what the windows do to a volume can be seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.weight * x
+
+
+@pytest.mark.parametrize("shape", [(5, 9, 7), (20, 30, 40)], ids=["smaller than the window", "several windows"])
+def test_windows_put_everything_back_in_its_place(shape):
+    volume = np.random.default_rng(0).integers(1, 255, shape).astype(np.uint8)
+    probability = predict(Identity(), volume, window=(8, 16, 16))
+    expected = torch.sigmoid(torch.from_numpy(scale_intensity(volume))).numpy()
+    np.testing.assert_allclose(probability, expected, atol=1e-6)
+    assert probability.dtype == np.float32
+
+
+def test_empty_surroundings_are_not_looked_at():
+    volume = np.zeros((40, 60, 60), np.uint8)
+    volume[18:22, 25:35, 28:30] = np.random.default_rng(0).integers(1, 255, (4, 10, 2))
+    seen = []
+
+    class Spy(Identity):
+        def forward(self, x):
+            seen.append(x.shape)
+            return super().forward(x)
+
+    probability = predict(Spy(), volume, window=(8, 16, 16))
+    assert probability.shape == volume.shape
+    assert probability[0, 0, 0] == 0  # far from any signal
+    assert probability[20, 30, 28] >= 0.5
+    assert sum(shape.numel() for shape in seen) < volume.size
+
+
+def test_predict_restores_the_mode_and_needs_a_window(teacher):
+    model = student(teacher).train()
+    volume = np.random.default_rng(0).integers(0, 255, (8, 32, 32)).astype(np.uint8)
+    predict(model, volume)
+    assert model.training
+    with pytest.raises(ValueError, match="window"):
+        predict(Identity(), volume)
+    with pytest.raises(ValueError, match="constant"):
+        predict(model, np.zeros((8, 32, 32), np.uint8))

@@ -1,0 +1,136 @@
+"""The helpers in tools/: pairs of notebook and text file, and the notebook runner behind ``make demo``."""
+
+import nbformat
+import pytest
+
+import pair
+import run_notebook
+
+TEXT = """\
+# %% [markdown]
+# # A title
+#
+# Some words.
+
+# %%
+x = 1
+
+# %% tags=["hide-cell"]
+print(x + 1)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with one good pair."""
+    (tmp_path / "story.py").write_text(TEXT)
+    nbformat.write(pair.build(tmp_path / "story.py"), tmp_path / "story.ipynb")
+    assert pair.differences(tmp_path) == []
+    return tmp_path
+
+
+def test_a_notebook_is_what_its_text_says(folder):
+    cells = nbformat.read(folder / "story.ipynb", as_version=4).cells
+    assert [(cell.cell_type, cell.source) for cell in cells] == [
+        ("markdown", "# A title\n\nSome words."),
+        ("code", "x = 1"),
+        ("code", "print(x + 1)"),
+    ]
+    assert cells[2].metadata == {"tags": ["hide-cell"]}
+
+
+def test_ids_stay_with_their_cells(folder):
+    before = {cell.source: cell.id for cell in nbformat.read(folder / "story.ipynb", as_version=4).cells}
+    (folder / "story.py").write_text(TEXT.replace("# %%\nx", "# %%\ny = 2\n\n# %%\nx"))
+    after = {cell.source: cell.id for cell in pair.build(folder / "story.py").cells}
+    assert after.items() >= before.items()
+    assert len(set(after.values())) == 4
+
+
+def edit_source(notebook):
+    notebook.cells[1].source = "x = 3"
+
+
+def edit_tags(notebook):
+    notebook.cells[2].metadata = {}
+
+
+def drop_cell(notebook):
+    del notebook.cells[0]
+
+
+def leave_output(notebook):
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="1")]
+
+
+def leave_count(notebook):
+    notebook.cells[1].execution_count = 1
+
+
+def name_version(notebook):
+    notebook.metadata["language_info"] = {"name": "python", "version": "3.12.1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (edit_source, "story: cell 1 differs"),
+        (edit_tags, "story: cell 2 differs"),
+        (drop_cell, "3 cells in .py, 2 in .ipynb"),
+        (leave_output, "cell 1 holds outputs"),
+        (leave_count, "cell 1 holds outputs or an execution count"),
+        (name_version, "metadata"),
+    ],
+)
+def test_every_difference_is_found_and_mended(folder, change, complaint):
+    notebook = nbformat.read(folder / "story.ipynb", as_version=4)
+    change(notebook)
+    nbformat.write(notebook, folder / "story.ipynb")
+    assert any(complaint in line for line in pair.differences(folder))
+    nbformat.write(pair.build(folder / "story.py"), folder / "story.ipynb")
+    assert pair.differences(folder) == []
+
+
+def test_both_halves_of_a_pair_must_be_there(folder):
+    (folder / "story.py").rename(folder / "other.py")
+    assert pair.differences(folder) == ["other.py has no other.ipynb", "story.ipynb has no story.py"]
+
+
+def test_a_notebook_edited_in_jupyterlab_becomes_text(folder):
+    notebook = nbformat.read(folder / "story.ipynb", as_version=4)
+    notebook.metadata["language_info"]["version"] = "3.12.1"
+    edit_source(notebook)
+    leave_output(notebook)
+    nbformat.write(notebook, folder / "story.ipynb")
+    pair.write_text(folder / "story.ipynb")
+    assert (folder / "story.py").read_text() == TEXT.replace("x = 1", "x = 3")
+
+
+PROGRESS = """\
+import sys
+from tqdm.auto import tqdm
+for _ in tqdm(range(3), desc="training"):
+    pass
+print("said aloud")
+"""
+
+
+def test_the_runner_shows_text_and_bars_and_keeps_html(tmp_path, capsys):
+    cells = [nbformat.v4.new_markdown_cell("## Chapter\nwords"), nbformat.v4.new_code_cell(PROGRESS)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "story.ipynb")
+    html = tmp_path / "out" / "story.html"
+    assert run_notebook.main([str(tmp_path / "story.ipynb"), "--html", str(html)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.index("## Chapter") < shown.out.index("said aloud")
+    assert "words" not in shown.out
+    assert "training: 100%" in shown.err
+    assert "said aloud" in html.read_text()
+    assert html.read_text().count("training: ") == 1  # the last state of the bar only
+
+
+def test_the_runner_fails_when_a_cell_fails(tmp_path, capsys):
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), tmp_path / "story.ipynb")
+    html = tmp_path / "story.html"
+    assert run_notebook.main([str(tmp_path / "story.ipynb"), "--html", str(html)]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert not html.exists()

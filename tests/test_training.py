@@ -1,0 +1,155 @@
+"""The loop: it learns, resumes exactly (identity 5), and refuses what would lose something."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from neurokd.data.datasets import Sample
+from neurokd.training.loop import TrainConfig, train
+from neurokd.training.losses import dice_cross_entropy
+
+SETTINGS = TrainConfig(
+    steps=8, batch_size=2, crop=(6, 12, 12), validate_every=3, accelerator="cpu", precision="32-true"
+)
+
+
+class Net(nn.Module):
+    """The smallest network that can tell a bright tube from noise."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.layers = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.GELU(), nn.Conv3d(8, 1, 3, padding=1))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def sample(seed):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((12, 24, 24), bool)
+    mask[5:7, 3:21, 10:13] = True
+    volume = np.where(mask, 150, 40) + rng.normal(0, 30, mask.shape)
+    return Sample(
+        name=f"tube-{seed}", volume=volume.clip(0, 255).astype(np.uint8), mask=mask, tree=None,
+        spacing=(1.0, 1.0, 1.0), source=f"tube-{seed}",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return [sample(0), sample(1)], [sample(2)]
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+class Interruption(Exception):
+    pass
+
+
+def interrupted_after(calls):
+    """A loss that works a number of times, then behaves like Ctrl-C."""
+    inner, count = dice_cross_entropy(), 0
+
+    def loss(logits, mask):
+        nonlocal count
+        count += 1
+        if count > calls:
+            raise Interruption
+        return inner(logits, mask)
+
+    return loss
+
+
+def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(samples, tmp_path):
+    whole = Net()
+    expected = train(whole, *samples, tmp_path / "whole", config=SETTINGS, progress=False)
+    broken = Net()
+    with pytest.raises(Interruption):  # two steps beyond the checkpoint of step 3: they are done again
+        train(broken, *samples, tmp_path / "broken", config=SETTINGS, loss=interrupted_after(5), progress=False)
+    resumed = Net(seed=7)  # whatever it starts from is replaced
+    result = train(resumed, *samples, tmp_path / "broken", config=SETTINGS, resume=True, progress=False)
+    assert torch.equal(weights(resumed), weights(whole))
+    last = [torch.load(tmp_path / run / "last.ckpt", weights_only=True)["model"] for run in ("whole", "broken")]
+    assert all(torch.equal(last[0][key], last[1][key]) for key in last[0])
+    assert result.history == expected.history
+    assert (tmp_path / "broken" / "history.jsonl").read_text() == (tmp_path / "whole" / "history.jsonl").read_text()
+
+
+def test_learns_and_keeps_the_best(samples, tmp_path):
+    model = Net()
+    config = TrainConfig(
+        steps=60, batch_size=4, crop=(6, 12, 12), validate_every=20, lr=1e-2, accelerator="cpu", precision="32-true"
+    )
+    result = train(model, *samples, tmp_path / "run", config=config, progress=False)
+    losses = [r["loss"] for r in result.history if "loss" in r]
+    scores = [r["val_dice"] for r in result.history if "val_dice" in r]
+    assert len(losses) == 60
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+    assert result.best_dice == max(scores) > 0.8
+    records = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert records == result.history
+
+
+def test_rates_rise_and_fall_and_groups_have_their_own(samples, tmp_path):
+    class Split(Net):
+        def parameter_groups(self):
+            first, second = list(self.layers[0].parameters()), list(self.layers[2].parameters())
+            return {"transferred": first, "new": second}
+
+    config = TrainConfig(
+        steps=10, batch_size=1, crop=(6, 12, 12), lr=1e-2, lr_transferred=0.0, warmup=0.2, weight_decay=0.0,
+        accelerator="cpu", precision="32-true",
+    )  # fmt: skip
+    model = Split()
+    before = model.layers[0].weight.detach().clone(), model.layers[2].weight.detach().clone()
+    result = train(model, *samples, tmp_path / "run", config=config, progress=False)
+    assert torch.equal(model.layers[0].weight, before[0])
+    assert not torch.equal(model.layers[2].weight, before[1])
+    rates = [r["lr"] for r in result.history if "lr" in r]
+    assert rates[:2] == [0.005, 0.01]
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert rates[-1] < 1e-3
+
+
+def test_a_run_is_not_overwritten_and_settings_are_compared(samples, tmp_path):
+    train(Net(), *samples, tmp_path, config=SETTINGS, progress=False)
+    with pytest.raises(FileExistsError, match=r"last\.ckpt exists"):
+        train(Net(), *samples, tmp_path, config=SETTINGS, progress=False)
+    other = TrainConfig(**{**SETTINGS.__dict__, "lr": 1e-4})
+    with pytest.raises(ValueError, match=r"other settings: \{'lr': 0.002\}"):
+        train(Net(), *samples, tmp_path, config=other, resume=True, progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(samples, tmp_path):
+    with pytest.raises(ValueError, match="loss is nan at step 1"):
+        train(Net(), *samples, tmp_path, config=SETTINGS, loss=lambda x, y: x.sum() * float("nan"), progress=False)
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"batch_size": 3, "devices": 2}])
+def test_bad_settings_are_named(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        TrainConfig(**bad)
+
+
+def test_dice_cross_entropy_by_hand():
+    loss = dice_cross_entropy()
+    logits = torch.tensor([2.0, -1.0, 0.5, -3.0]).view(1, 1, 1, 2, 2)
+    mask = torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 1, 1, 2, 2)
+    p = logits.sigmoid()
+    soft_dice = (2 * (p * mask).sum() + 1e-5) / (p.sum() + mask.sum() + 1e-5)
+    entropy = -(mask * p.log() + (1 - mask) * (1 - p).log()).mean()
+    torch.testing.assert_close(loss(logits, mask), 1 - soft_dice + entropy)
+
+
+def test_an_empty_mask_gives_a_finite_gradient():
+    logits = torch.zeros(2, 1, 4, 4, 4, requires_grad=True)
+    dice_cross_entropy()(logits, torch.zeros_like(logits)).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad > 0).all()  # towards background

@@ -1,0 +1,79 @@
+"""Execute a notebook, show its text and progress bars while it runs, and keep the result as HTML.
+
+    python tools/run_notebook.py notebooks/00_quickstart.ipynb --html runs/demo/quickstart.html
+
+``jupyter nbconvert --execute`` says nothing until the last cell is done; a demo of several minutes
+should not. The kernel runs in the current folder. The HTML is written when every cell has run; after an
+error in one there is its traceback instead, and the exit status is 1.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbconvert import HTMLExporter
+
+# tqdm.auto would draw widgets, which neither a terminal nor an HTML file without a kernel can show.
+# Where its notebook flavour cannot be imported it falls back to plain text, and None in sys.modules
+# is Python's own way to say so.
+PLAIN_TQDM = "import sys; sys.modules['tqdm.notebook'] = None"
+
+
+class EchoingClient(NotebookClient):
+    """A notebook client that repeats headings and text output on the terminal as they come."""
+
+    def output(self, outs, msg, display_id, cell_index):
+        """Echo one message of the running cell, then let nbclient store it."""
+        content = msg["content"]
+        if msg["msg_type"] == "stream":
+            stream = getattr(sys, content["name"])
+            stream.write(content["text"])
+            stream.flush()
+        elif msg["msg_type"] in ("display_data", "execute_result"):
+            data = content["data"]
+            if not any(kind.startswith("image/") for kind in data):
+                print(data.get("text/markdown") or data.get("text/plain", ""), flush=True)
+        return super().output(outs, msg, display_id, cell_index)
+
+
+def print_heading(cell, cell_index):
+    """Print the headings of a Markdown cell, so that the terminal tells where the story is."""
+    if cell.cell_type == "markdown":
+        for line in cell.source.splitlines():
+            if line.startswith("#"):
+                print(f"\n{line}", flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("--html", type=Path, required=True, help="file for the executed notebook")
+    arguments = parser.parse_args(argv)
+
+    notebook = nbformat.read(arguments.notebook, as_version=4)
+    client = EchoingClient(
+        notebook,
+        timeout=None,
+        coalesce_streams=True,  # keep the last state of each progress bar, not every step of it
+        on_cell_start=print_heading,
+        # ERROR, since ipykernel otherwise warns at every start that its local sockets are not encrypted
+        extra_arguments=[f"--IPKernelApp.exec_lines={PLAIN_TQDM}", "--IPKernelApp.log_level=ERROR"],
+    )
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        print(f"\n{arguments.notebook} failed:\n{error}", file=sys.stderr)
+        return 1
+    html, _ = HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": arguments.notebook.stem}})
+    arguments.html.parent.mkdir(parents=True, exist_ok=True)
+    arguments.html.write_text(html, encoding="utf-8")
+    print(f"\nexecuted notebook: {arguments.html}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
