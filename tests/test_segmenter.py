@@ -188,7 +188,7 @@ def test_empty_surroundings_are_not_looked_at():
 
     probability = predict(Spy(), volume, window=(8, 16, 16))
     assert probability.shape == volume.shape
-    assert probability[0, 0, 0] == 0  # far from any signal
+    assert probability[0, 0, 0] < 1e-4  # far from any signal
     assert probability[20, 30, 28] >= 0.5
     assert sum(shape.numel() for shape in seen) < volume.size
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from neurokd.data.io import scale_intensity
 
 __all__ = ["predict"]
+
+EMPTY = -10.0  # the logit of a voxel in a window that holds nothing
 
 
 @torch.no_grad()
@@ -52,8 +54,8 @@ def predict(
 
     Notes
     -----
-    Only the box around the non-zero voxels, widened by half a window, is looked at: stacks with a zeroed background
-    are mostly empty, and there the probability is set to 0.
+    Windows without a single non-zero voxel are not computed but taken as background: stacks with a zeroed background
+    are mostly empty. Where the hardware computes in bf16, the model runs in it, as in training.
     """
     from monai.inferers import sliding_window_inference
 
@@ -61,17 +63,24 @@ def predict(
         window = getattr(getattr(model, "config", None), "window", None)
         if window is None:
             raise ValueError("window is not given and the model does not say which it was made for")
-    scaled = scale_intensity(volume)
-    box = _signal_box(scaled, margin=[n // 2 for n in window])
     device = next(model.parameters()).device
+
+    def logits_of(windows: Tensor) -> Tensor:
+        logits = torch.full_like(windows, EMPTY)
+        signal = windows.flatten(1).any(dim=1)
+        if signal.any():
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
+                logits[signal] = model(windows[signal]).float()
+        return logits
+
     training = model.training
     model.eval()
     try:
         logits = sliding_window_inference(
-            torch.from_numpy(np.ascontiguousarray(scaled[box]))[None, None],
+            torch.from_numpy(scale_intensity(volume))[None, None],
             roi_size=window,
             sw_batch_size=batch_size,
-            predictor=model,
+            predictor=logits_of,
             overlap=overlap,
             mode="gaussian",
             sw_device=device,
@@ -80,16 +89,14 @@ def predict(
         )
     finally:
         model.train(training)
-    probability = np.zeros(scaled.shape, dtype=np.float32)
-    probability[box] = torch.sigmoid(logits.float())[0, 0].numpy()
-    return probability
+    return torch.sigmoid(logits)[0, 0].numpy()
 
 
-def _signal_box(volume: NDArray, *, margin: list[int]) -> tuple[slice, ...]:
-    """Return the box around the non-zero voxels, widened by ``margin`` voxels (z, y, x) inside the volume."""
-    box = []
-    for axis, (size, extra) in enumerate(zip(volume.shape, margin, strict=True)):
-        others = tuple(i for i in range(3) if i != axis)
-        hits = np.flatnonzero(volume.any(axis=others))
-        box.append(slice(max(0, hits[0] - extra), min(size, hits[-1] + 1 + extra)))
-    return tuple(box)
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for bf16; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from neurokd.data.datasets import Patches, Sample
 from neurokd.data.files import writing_to
 from neurokd.evaluation.voxels import best_threshold, dice
-from neurokd.inference.sliding import predict
+from neurokd.inference.sliding import has_bf16, predict
 from neurokd.training.losses import dice_cross_entropy
 
 __all__ = ["TrainConfig", "TrainResult", "train"]
@@ -160,7 +160,11 @@ def train(
         raise FileExistsError(f"{checkpoint} exists; resume=True goes on with it, or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
 
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
+    precision = config.precision
+    if precision == "auto":
+        device = Fabric(accelerator=config.accelerator, devices=1).device
+        precision = "bf16-mixed" if has_bf16(device) else "32-true"
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=precision)
     fabric.launch()
     loss = loss or dice_cross_entropy()
     optimizer = _optimizer(model, config)
@@ -181,9 +185,7 @@ def train(
     loader = DataLoader(rest, batch_size=config.batch_size // config.devices, num_workers=config.workers)
     loader = fabric.setup_dataloaders(loader)
 
-    bar = tqdm(
-        total=config.steps, initial=start, desc="training", disable=not (progress and fabric.is_global_zero)
-    )
+    bar = tqdm(total=config.steps, initial=start, desc="training", disable=not (progress and fabric.is_global_zero))
     wrapped.train()
     for step, batch in enumerate(loader, start + 1):
         value = loss(wrapped(batch["image"]).float(), batch["mask"])
@@ -201,16 +203,15 @@ def train(
         scheduler.step()
         result.history.append(record)
         bar.update()
-        bar.set_postfix(loss=f"{record['loss']:.3f}", val_dice=f"{result.best_dice:.3f}", refresh=False)
+        shown = {"best_dice": f"{result.best_dice:.3f}"} if result.best_step else {}
+        bar.set_postfix(loss=f"{record['loss']:.3f}", **shown, refresh=False)
 
         if step % config.validate_every == 0 or step == config.steps:
             if fabric.is_global_zero:
                 _validate(model, validation, config, result, step)
                 if result.best_step == step:
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
-                        save_file(
-                            {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part
-                        )
+                        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
                 _save(folder, model, optimizer, scheduler, config, result, step)
             result = fabric.broadcast(result)
     bar.close()
@@ -219,21 +220,9 @@ def train(
     return result
 
 
-def _precision(config: TrainConfig) -> str:
-    if config.precision != "auto":
-        return config.precision
-    if config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    # Emulated bf16 is slower than float32; with instructions of its own it halves the time of a step.
-    return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
-
-
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW with a group per rate, and no decay on biases, norms and gates."""
-    split = (
-        model.parameter_groups() if hasattr(model, "parameter_groups") else {"new": list(model.parameters())}
-    )
+    split = model.parameter_groups() if hasattr(model, "parameter_groups") else {"new": list(model.parameters())}
     rates = {"transferred": config.lr_transferred, "new": config.lr}
     groups = []
     for name, parameters in split.items():
@@ -253,15 +242,11 @@ def _schedule(step: int, config: TrainConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
 
 
-def _validate(
-    model: nn.Module, samples: Sequence[Sample], config: TrainConfig, result: TrainResult, step: int
-) -> None:
+def _validate(model: nn.Module, samples: Sequence[Sample], config: TrainConfig, result: TrainResult, step: int) -> None:
     """Segment the validation volumes, choose the threshold on them, and note the Dice in ``result``."""
     probabilities = [predict(model, sample.volume, window=config.crop) for sample in samples]
     threshold = best_threshold(probabilities, [sample.mask for sample in samples])
-    score = sum(dice(p > threshold, s.mask) for p, s in zip(probabilities, samples, strict=True)) / len(
-        samples
-    )
+    score = sum(dice(p > threshold, s.mask) for p, s in zip(probabilities, samples, strict=True)) / len(samples)
     result.history.append({"step": step, "val_dice": score, "threshold": threshold})
     logger.info("step %d: validation Dice %.4f at threshold %.3f", step, score, threshold)
     if score > result.best_dice:

@@ -1,0 +1,97 @@
+"""From tokens to voxels: the two decoders of :class:`neurokd.models.segmenter.NeuronSegmenter`.
+
+The *plain* decoder shows what the tokens hold. The *hybrid* decoder keeps the voxels' own resolution, which tokens
+of 8 x 8 voxels cannot carry, and adds the tokens to it at three scales:
+
+    volume ─► conv ──┬──────────────────► + ─► conv ─► logits      full size    + shallow tap
+                     └► conv ──┬────────► + ─► conv ─┘             half size    + middle tap
+                               └► conv ───────────────┘            quarter      + deep tap
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from neurokd.models.segmenter import SegmenterConfig
+
+__all__ = ["DECODERS", "HybridDecoder", "PlainDecoder"]
+
+
+def conv_block(channels_in: int, channels_out: int, *, layers: int = 2) -> nn.Sequential:
+    """Convolutions of 3 x 3 x 3 voxels, each with GroupNorm and GELU."""
+    channels = [channels_in] + [channels_out] * layers
+    return nn.Sequential(
+        *(
+            nn.Sequential(nn.Conv3d(i, o, 3, padding=1, bias=False), nn.GroupNorm(8, o), nn.GELU())
+            for i, o in itertools.pairwise(channels)
+        )
+    )
+
+
+def resample_to(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate ``b c z y x`` trilinearly to a size (z, y, x)."""
+    return F.interpolate(x, size=tuple(size), mode="trilinear", align_corners=False)
+
+
+class PlainDecoder(nn.Module):
+    """Tokens alone: the tapped maps side by side, then doubled in size until a voxel is a voxel."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        doublings = math.ceil(math.log2(max(config.token)))
+        widths = [config.width * 2 ** max(0, min(i, 3)) for i in range(doublings, -1, -1)]
+        self.fuse = nn.Conv3d(config.vit.dim * len(config.taps), widths[0], 1)
+        self.blocks = nn.ModuleList(conv_block(i, o) for i, o in itertools.pairwise(widths))
+        self.head = nn.Conv3d(widths[-1], 1, 1)
+
+    def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
+        """Map token maps ``b d z y x`` to logits of the size of ``volume`` (``b 1 z y x``)."""
+        x = self.fuse(torch.cat(maps, dim=1))
+        start, end = x.shape[2:], volume.shape[2:]
+        for step, block in enumerate(self.blocks, 1):
+            # Each axis goes from tokens to voxels by its own factor: a token may be flat.
+            size = [round(a * (b / a) ** (step / len(self.blocks))) for a, b in zip(start, end, strict=True)]
+            x = block(resample_to(x, size))
+        return self.head(resample_to(x, end))
+
+
+class HybridDecoder(nn.Module):
+    """A light U-shaped convolutional path on the voxels, tokens added at each scale: ``y = cnn + gate * tokens``."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        widths = [config.width * 2**i for i in range(3)]
+        self.down = nn.ModuleList(conv_block(i, o) for i, o in itertools.pairwise([1, *widths]))
+        # Shallow taps go to the finer scales, the deepest to the coarsest; with one tap, all get that.
+        self.source = [round(i * (len(config.taps) - 1) / 2) for i in range(3)]
+        self.project = nn.ModuleList(nn.Conv3d(config.vit.dim, width, 1) for width in widths)
+        self.gate = nn.ParameterList(nn.Parameter(torch.full((width, 1, 1, 1), 0.1)) for width in widths)
+        self.narrow = nn.ModuleList(nn.Conv3d(2 * width, width, 1) for width in widths[:2])
+        self.up = nn.ModuleList(conv_block(width, width, layers=1) for width in widths[:2])
+        self.head = nn.Conv3d(widths[0], 1, 1)
+
+    def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
+        """Map the volume ``b 1 z y x`` and token maps ``b d z y x`` to logits ``b 1 z y x``."""
+        scales, x = [], volume
+        for scale, block in enumerate(self.down):
+            if scale:
+                x = F.max_pool3d(x, [min(2, n) for n in x.shape[2:]])
+            x = block(x)
+            tokens = self.project[scale](maps[self.source[scale]])
+            x = x + self.gate[scale] * resample_to(tokens, x.shape[2:])
+            scales.append(x)
+        for scale in (1, 0):
+            x = scales[scale] + resample_to(self.narrow[scale](x), scales[scale].shape[2:])
+            x = self.up[scale](x)
+        return self.head(x)
+
+
+DECODERS = {"plain": PlainDecoder, "hybrid": HybridDecoder}
