@@ -22,16 +22,11 @@ from .data.io import write_volume as write_volume
 from .data.simulate import Growth as Growth
 from .data.simulate import Microscope as Microscope
 from .data.simulate import grow_neuron as grow_neuron
-from .data.simulate import largest_part as largest_part
 from .data.simulate import render as render
 from .data.simulate import simulate_neuron as simulate_neuron
 from .data.swc import Tree as Tree
-from .data.swc import mirror as mirror
 from .data.swc import rasterise as rasterise
 from .data.swc import read_swc as read_swc
-from .data.swc import resample as resample
-from .data.swc import scale as scale
-from .data.swc import translate as translate
 from .data.swc import write_swc as write_swc
 from .data.v3d import read_v3draw as read_v3draw
 from .data.v3d import write_v3draw as write_v3draw
@@ -62,9 +57,9 @@ from .training.loop import TrainConfig as TrainConfig
 from .training.loop import TrainResult as TrainResult
 from .training.loop import train as train
 from .training.losses import dice_cross_entropy as dice_cross_entropy
-from .viz.plot import comparison as comparison
-from .viz.plot import history as history
-from .viz.plot import kernels as kernels
-from .viz.plot import projections as projections
+from .viz.plot import plot_comparison as plot_comparison
+from .viz.plot import plot_history as plot_history
+from .viz.plot import plot_kernels as plot_kernels
+from .viz.plot import plot_projections as plot_projections
 
 __version__: str

@@ -149,10 +149,30 @@ def inflate_kernel(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """Carry a teacher's RGB patch embedding ``d 3 p p`` to one for grey volumes, ``d 1 z y x``, and its bias ``d``.
+    """Carry a teacher's RGB patch embedding to one for grey volumes: fold, resize, inflate.
 
-    ``token`` is the size (z, y, x) of the new kernel in voxels, ``mode`` as in :func:`inflate_depth`, ``mean`` and
-    ``std`` as in :func:`grey_fold`.
+    Parameters
+    ----------
+    weight
+        Kernel ``d 3 p p``.
+    bias
+        ``d``, or None.
+    token
+        Size (z, y, x) of the new kernel in voxels, each at least 1.
+    mode
+        ``"average"`` or ``"center"``, as in :func:`inflate_depth`.
+    mean, std
+        As in :func:`grey_fold`.
+
+    Returns
+    -------
+    tuple of Tensor
+        Kernel ``d 1 z y x`` and bias ``d``.
+
+    Raises
+    ------
+    ValueError
+        A size below 1, or another mode.
     """
     weight, bias = grey_fold(weight, bias, mean=mean, std=std)
     return inflate_depth(resize_kernel(weight, tuple(token[1:])), token[0], mode=mode), bias
