@@ -29,6 +29,7 @@ import logging
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
@@ -130,8 +131,8 @@ _ = nkd.plot_history(result.history)
 # %%
 bright = nkd.best_threshold([nkd.scale_intensity(s.volume) for s in validation], [s.mask for s in validation])
 rows, predictions = [], {}
-for sample in test:
-    probability = nkd.predict(student, sample.volume, progress=False)
+for sample in tqdm(test, desc="segmenting"):
+    probability = nkd.predict(student, sample.volume)
     predictions[sample.name] = probability
     masks = {"threshold": nkd.scale_intensity(sample.volume) > bright, "student": probability > result.threshold}
     for method, mask in masks.items():
@@ -158,14 +159,22 @@ if not short:
 # A mask is not yet a neuron: it has holes and fragments. The tracer joins fragments over gaps through what little probability there is between them, finds the soma, and walks from there to every tip. The result is one tree, in the format that Vaa3D, SNT and neuTube read.
 
 # %%
-probability = predictions[first.name]
-tree = nkd.trace(probability, threshold=result.threshold)
-path = nkd.write_swc(folder / f"{first.name}.swc", tree, comments=[f"student of {teacher.source.name}"])
-print(
-    f"{path.name}: {len(tree)} nodes, {len(tree.tips)} tips, {tree.length * first.spacing[0]:.0f} µm of neurite (true: {first.tree.length * first.spacing[0]:.0f} µm)"
-)
-assert len(nkd.read_swc(path)) == len(tree)
+note = f"student of {teacher.source.name}, {config.steps} steps"
+trees = {}
+for sample in tqdm(test, desc="tracing"):
+    tree = trees[sample.name] = nkd.trace(predictions[sample.name], threshold=result.threshold)
+    path = nkd.write_swc(folder / f"{sample.name}.swc", tree, comments=[note])
+    assert len(nkd.read_swc(path)) == len(tree)
 
+print(f"{'file':<24}{'nodes':>6}{'tips':>6}{'µm of neurite':>15}{'true':>8}")
+for sample in test:
+    tree, um = trees[sample.name], sample.spacing[0]
+    print(
+        f"{sample.name + '.swc':<24}{len(tree):>6}{len(tree.tips):>6}{tree.length * um:>15.0f}{sample.tree.length * um:>8.0f}"
+    )
+
+# %%
+probability, tree = predictions[first.name], trees[first.name]
 figure = nkd.plot_comparison(
     first.volume,
     first.mask,
@@ -189,9 +198,9 @@ except FileNotFoundError as error:  # neither in NEUROKD_DATA nor in the cache, 
     print(error)
 
 if fly is not None:
-    fly_probability = nkd.predict(student, fly.volume)
+    fly_probability = nkd.predict(student, fly.volume, progress=True)
     fly_tree = nkd.trace(fly_probability, threshold=result.threshold)
-    nkd.write_swc(folder / "fly.swc", fly_tree, comments=[f"student of {teacher.source.name}"])
+    nkd.write_swc(folder / "fly.swc", fly_tree, comments=[note])
     automatic = nkd.rasterise(fly.tree, fly.volume.shape)
     figure = nkd.plot_comparison(
         fly.volume,
@@ -202,6 +211,8 @@ if fly is not None:
         truth_name="automatic trace",
     )
     figure.savefig(folder / "fly.png", dpi=150)
+    agreement = nkd.dice(fly_probability > result.threshold, automatic)
+    print(f"agreement with the automatic trace: Dice {agreement:.3f}")
     print(f"traced {fly_tree.length:.0f} voxels of neurite; the automatic trace has {fly.tree.length:.0f}")
 
 # %% [markdown]
