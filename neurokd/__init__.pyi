@@ -38,12 +38,12 @@ from .evaluation.voxels import precision as precision
 from .evaluation.voxels import recall as recall
 from .inference.sliding import predict as predict
 from .inference.trace import trace as trace
+from .models.families import vit_config as vit_config
 from .models.inflate import grey_fold as grey_fold
 from .models.inflate import inflate_depth as inflate_depth
 from .models.inflate import inflate_kernel as inflate_kernel
 from .models.inflate import inflate_state_dict as inflate_state_dict
 from .models.inflate import resize_kernel as resize_kernel
-from .models.inflate import vit_config as vit_config
 from .models.segmenter import PRESETS as PRESETS
 from .models.segmenter import NeuronSegmenter as NeuronSegmenter
 from .models.segmenter import SegmenterConfig as SegmenterConfig

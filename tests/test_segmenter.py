@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import timm
 import torch
+from einops import repeat
+from test_vit import ARCHITECTURES, randomised
 from torch import nn
 
 from neurokd.data.io import scale_intensity
@@ -44,6 +46,31 @@ def test_takes_over_blocks_and_inflated_embedding(teacher, inflation):
     assert torch.equal(ours["patch_embed.proj.bias"], bias)
     assert len(model.vit.blocks) == 4
     assert "stand-in" in model.config.teacher
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    ["deit_small_distilled_patch16_224", "vit_so400m_patch16_siglip_256", "vit_small_plus_patch16_dinov3"],
+)
+def test_a_student_of_another_family_sees_what_its_teacher_sees_and_is_saved_whole(architecture, tmp_path):
+    vit = randomised(architecture, **ARCHITECTURES[architecture]).float()
+    source = TeacherSource(name="stand-in", kind="file", detail="random, for tests", sha256="0" * 64)
+    teacher = Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
+    model = student(teacher, token=(4, 4, 4), decoder="plain").eval()
+    grey = torch.rand(1, 1, 12, 20)
+    volume = repeat(grey, "b c y x -> b c z y x", z=8)
+    with torch.no_grad():
+        for ours, theirs in zip(
+            model.vit.feature_maps(volume, [0, 1, 2]), teacher.feature_maps(grey, [0, 1, 2]), strict=True
+        ):
+            theirs = repeat(theirs, "b d y x -> b d z y x", z=2)
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * theirs.norm(dim=1).max().item())
+        loaded = NeuronSegmenter.from_pretrained(model.save_pretrained(tmp_path / "model"))
+        assert loaded.config == model.config
+        assert torch.equal(loaded(volume), model(volume))
+    model(volume).square().mean().backward()
+    without = {n for n, p in model.named_parameters() if p.grad is None}
+    assert without <= {"vit.norm.weight", "vit.norm.bias"}
 
 
 def test_scratch_has_the_same_shape_and_nothing_of_the_teacher(teacher):

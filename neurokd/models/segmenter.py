@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neurokd.models.decoders import DECODERS
-from neurokd.models.inflate import inflate_state_dict, vit_config
+from neurokd.models.families import vit_config
+from neurokd.models.inflate import inflate_state_dict
 from neurokd.models.vit import ViT3D, ViTConfig
 
 if TYPE_CHECKING:
