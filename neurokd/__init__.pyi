@@ -9,7 +9,6 @@ from . import inference as inference
 from . import models as models
 from . import training as training
 from . import viz as viz
-from .data.datasets import Patches as Patches
 from .data.datasets import Sample as Sample
 from .data.datasets import fly_neuron as fly_neuron
 from .data.datasets import simulated_neurons as simulated_neurons
@@ -19,6 +18,7 @@ from .data.io import read_spacing as read_spacing
 from .data.io import read_volume as read_volume
 from .data.io import scale_intensity as scale_intensity
 from .data.io import write_volume as write_volume
+from .data.patches import Patches as Patches
 from .data.simulate import Growth as Growth
 from .data.simulate import Microscope as Microscope
 from .data.simulate import grow_neuron as grow_neuron

@@ -22,8 +22,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
-from neurokd.data.datasets import Patches, Sample
+from neurokd.data.datasets import Sample
 from neurokd.data.files import writing_to
+from neurokd.data.patches import Patches
 from neurokd.evaluation.voxels import best_threshold, dice
 from neurokd.inference.sliding import has_bf16, predict
 from neurokd.training.losses import dice_cross_entropy
