@@ -11,7 +11,7 @@
 # >
 # > **Know first.** What a convolution and a transformer are, roughly. No neuroscience.
 # >
-# > **Takes.** About 8 minutes on 2 CPU cores, 3 GB of memory. Downloads 90 MB the first time (the teacher).
+# > **Takes.** About 7 minutes on 2 CPU cores, 3 GB of memory. Downloads 90 MB the first time (the teacher).
 #
 # The way of the data, which is also the way through this notebook:
 #
@@ -34,7 +34,7 @@ from tqdm.auto import tqdm
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 folder = run_folder("demo")
 short = profile() == "ci"  # the same story with fewer and smaller things, for automatic tests
 print("results go to", folder)
@@ -241,7 +241,8 @@ for item in sorted(folder.rglob("*")):
 #
 # - A 2D teacher becomes a 3D student by changing one layer, and a few minutes of training on simulated neurons give a segmenter that beats the best threshold.
 # - Dice of a realistic neuron is far from 1: neurites are two voxels wide, and an error of one voxel costs half of the overlap.
-# - From probability to SWC is one call, and its quality depends on what the mask has lost.
+# - HD95 does not follow: what the student invents far from the neuron are fibres of other cells and bright specks, which a few minutes do not teach it to leave out. The traces are longer than the truth for the same reason.
+# - From probability to SWC is one call, and its quality depends on what the mask has lost or invented.
 #
 # This notebook does *not* show that the teacher helped: for that the same student must be trained from scratch, with several seeds. Exercise 1 is a first look.
 #
