@@ -47,10 +47,17 @@ from .models.inflate import resize_kernel as resize_kernel
 from .models.segmenter import PRESETS as PRESETS
 from .models.segmenter import NeuronSegmenter as NeuronSegmenter
 from .models.segmenter import SegmenterConfig as SegmenterConfig
+from .models.snake import snake_coordinates as snake_coordinates
+from .models.snake import snake_sample as snake_sample
+from .models.snake_conv import SnakeConv3d as SnakeConv3d
+from .models.snake_conv import snake_conv3d as snake_conv3d
 from .models.teacher import DEFAULT_TEACHER as DEFAULT_TEACHER
 from .models.teacher import Teacher as Teacher
 from .models.teacher import TeacherSource as TeacherSource
 from .models.teacher import load_teacher as load_teacher
+from .models.tubular import DeformableTubularEmbed as DeformableTubularEmbed
+from .models.tubular import TubeConfig as TubeConfig
+from .models.tubular import tube_kernel as tube_kernel
 from .models.vit import ViT3D as ViT3D
 from .models.vit import ViTConfig as ViTConfig
 from .training.loop import TrainConfig as TrainConfig

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from neurokd.models.decoders import DECODERS
 from neurokd.models.families import vit_config
 from neurokd.models.inflate import inflate_state_dict
+from neurokd.models.tubular import DeformableTubularEmbed, TubeConfig
 from neurokd.models.vit import ViT3D, ViTConfig
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class SegmenterConfig:
         Channels of the decoder at full resolution.
     balance_prefix
         See :class:`neurokd.models.vit.ViT3D`.
+    tube
+        Patch embedding along tubes that bend, see :class:`neurokd.models.tubular.DeformableTubularEmbed`; None: plain.
     inflation
         ``"center"``, ``"average"`` or ``"scratch"``: how the transformer was initialised.
     teacher
@@ -79,6 +82,7 @@ class SegmenterConfig:
     decoder: str = "hybrid"
     width: int = 16
     balance_prefix: bool = True
+    tube: TubeConfig | None = None
     inflation: str = "scratch"
     teacher: str = ""
     threshold: float = 0.5
@@ -87,6 +91,8 @@ class SegmenterConfig:
         """Check the choices, and turn JSON's lists and dicts back."""
         if isinstance(self.vit, dict):
             object.__setattr__(self, "vit", ViTConfig(**self.vit))
+        if isinstance(self.tube, dict):
+            object.__setattr__(self, "tube", TubeConfig(**self.tube))
         for name in ("token", "window", "taps"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.token) != 3 or min(self.token) < 1:
@@ -123,6 +129,11 @@ class NeuronSegmenter(nn.Module):
         self.decoder = DECODERS[config.decoder](config)
         # Start at the share of foreground in neuron volumes (about 1 %), not at a half.
         nn.init.constant_(self.decoder.head.bias, -4.6)
+        if config.tube is not None:  # last, so that a seed gives all other parts the weights they have without tubes
+            plain = self.vit.patch_embed.proj
+            self.vit.patch_embed = DeformableTubularEmbed(config.vit.dim, token=config.token, config=config.tube)
+            if config.tube.mode == "beside":
+                self.vit.patch_embed.proj = plain
 
     @classmethod
     def from_teacher(
@@ -136,6 +147,7 @@ class NeuronSegmenter(nn.Module):
         window: tuple[int, int, int] = (16, 96, 96),
         taps: Sequence[int] | None = None,
         balance_prefix: bool = True,
+        tube: TubeConfig | None = None,
         generator: torch.Generator | None = None,
     ) -> NeuronSegmenter:
         """Make a student with the teacher's architecture and, unless ``inflation="scratch"``, its knowledge.
@@ -159,6 +171,9 @@ class NeuronSegmenter(nn.Module):
             Blocks whose tokens the decoder sees; three spread over the depth by default.
         balance_prefix
             See :class:`neurokd.models.vit.ViT3D`.
+        tube
+            Deformable tubular transfer (arXiv:2410.22078) with these settings; beside the inflated embedding it
+            changes nothing at first. None: without.
         generator
             Draws the parts that are not transferred; torch's global one by default.
 
@@ -187,6 +202,7 @@ class NeuronSegmenter(nn.Module):
             decoder=decoder,
             width=PRESETS[preset]["width"],
             balance_prefix=balance_prefix,
+            tube=tube,
             inflation=inflation,
             teacher="" if inflation == "scratch" else str(teacher.source),
         )
@@ -201,6 +217,11 @@ class NeuronSegmenter(nn.Module):
                 std=teacher.std,
                 slabs=config.slabs,
             )
+            if config.tube is not None:
+                embed, patch = model.vit.patch_embed, teacher.vit.patch_embed.proj
+                embed.load_kernel(patch.weight, patch.bias, mean=teacher.mean, std=teacher.std, mode=inflation)
+                state = {key: value for key, value in state.items() if not key.startswith("patch_embed.")}
+                state |= {f"patch_embed.{key}": value for key, value in embed.state_dict().items()}
             model.vit.load_state_dict(state)
         return model
 
@@ -224,7 +245,10 @@ class NeuronSegmenter(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Split the parameters into ``"transferred"`` (came from the teacher) and ``"new"`` (did not)."""
         transferred = [] if self.config.inflation == "scratch" else list(self.vit.parameters())
-        known = {id(p) for p in transferred} - {id(self.vit.depth_embed)}
+        fresh = [self.vit.depth_embed]
+        if self.config.tube is not None:
+            fresh += self.vit.patch_embed.new_parameters()
+        known = {id(p) for p in transferred} - {id(p) for p in fresh}
         return {
             "transferred": [p for p in self.parameters() if id(p) in known],
             "new": [p for p in self.parameters() if id(p) not in known],
