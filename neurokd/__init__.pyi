@@ -64,6 +64,7 @@ from .training.loop import TrainConfig as TrainConfig
 from .training.loop import TrainResult as TrainResult
 from .training.loop import train as train
 from .training.losses import dice_cross_entropy as dice_cross_entropy
+from .viz.live import LivePlot as LivePlot
 from .viz.plot import plot_comparison as plot_comparison
 from .viz.plot import plot_history as plot_history
 from .viz.plot import plot_kernels as plot_kernels
