@@ -56,7 +56,11 @@ from .models.vit import ViTConfig as ViTConfig
 from .training.loop import TrainConfig as TrainConfig
 from .training.loop import TrainResult as TrainResult
 from .training.loop import train as train
+from .training.losses import SegmentationLoss as SegmentationLoss
 from .training.losses import dice_cross_entropy as dice_cross_entropy
+from .training.losses import skeleton_recall_loss as skeleton_recall_loss
+from .training.losses import skeleton_tube as skeleton_tube
+from .training.losses import soft_cldice_loss as soft_cldice_loss
 from .viz.plot import plot_comparison as plot_comparison
 from .viz.plot import plot_history as plot_history
 from .viz.plot import plot_kernels as plot_kernels
