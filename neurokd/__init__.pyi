@@ -53,6 +53,8 @@ from .models.teacher import TeacherSource as TeacherSource
 from .models.teacher import load_teacher as load_teacher
 from .models.vit import ViT3D as ViT3D
 from .models.vit import ViTConfig as ViTConfig
+from .training.distill import Distillation as Distillation
+from .training.distill import DistillConfig as DistillConfig
 from .training.loop import TrainConfig as TrainConfig
 from .training.loop import TrainResult as TrainResult
 from .training.loop import train as train
@@ -61,6 +63,11 @@ from .training.losses import dice_cross_entropy as dice_cross_entropy
 from .training.losses import skeleton_recall_loss as skeleton_recall_loss
 from .training.losses import skeleton_tube as skeleton_tube
 from .training.losses import soft_cldice_loss as soft_cldice_loss
+from .training.similarity import cosine_loss as cosine_loss
+from .training.similarity import gram_loss as gram_loss
+from .training.similarity import mse_loss as mse_loss
+from .training.views import TokenCache as TokenCache
+from .training.views import multi_view_tokens as multi_view_tokens
 from .viz.plot import plot_comparison as plot_comparison
 from .viz.plot import plot_history as plot_history
 from .viz.plot import plot_kernels as plot_kernels
