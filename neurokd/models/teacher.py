@@ -102,16 +102,6 @@ class Teacher(nn.Module):
         """Patch size (y, x) in pixels."""
         return tuple(self.vit.patch_embed.patch_size)
 
-    @property
-    def dim(self) -> int:
-        """Width of a token."""
-        return self.vit.embed_dim
-
-    @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        return len(self.vit.blocks)
-
     def normalise(self, images: Tensor) -> Tensor:
         """Turn images ``b c y x`` in [0, 1], grey (c = 1) or RGB (c = 3), into the teacher's input ``b 3 y x``."""
         if images.ndim != 4 or images.shape[1] not in (1, 3):

@@ -146,10 +146,10 @@ class Distillation(nn.Module):
         super().__init__()
         self.config, self.token = config, student.config.token
         self.taps = _default_taps(teacher, student) if config.taps is None else config.taps
-        depths = student.config.vit.depth, teacher.depth
+        depths = student.config.vit.depth, len(teacher.vit.blocks)
         if not self.taps or any(not (0 <= s < depths[0] and 0 <= t < depths[1]) for s, t in self.taps):
             raise ValueError(f"taps are {self.taps}; student and teacher have {depths} blocks, counted from 0")
-        widths = student.config.vit.dim, teacher.dim
+        widths = student.config.vit.dim, teacher.vit.embed_dim
         project = widths[0] != widths[1] if config.project is None else config.project
         if widths[0] != widths[1] and not project and config.cosine + config.mse:
             raise ValueError(f"widths {widths} differ: cosine and mse need a projection, gram alone does not")
@@ -248,7 +248,7 @@ def _default_taps(teacher: Teacher, student: NeuronSegmenter) -> tuple[tuple[int
     ours = student.config.taps
     if student.config.inflation != "scratch":
         return tuple((tap, tap) for tap in ours)
-    ratio = teacher.depth / student.config.vit.depth
+    ratio = len(teacher.vit.blocks) / student.config.vit.depth
     return tuple((tap, max(0, round((tap + 1) * ratio) - 1)) for tap in ours)
 
 

@@ -170,7 +170,9 @@ def train(
     if precision == "auto":
         device = Fabric(accelerator=config.accelerator, devices=1).device
         precision = "bf16-mixed" if has_bf16(device) else "32-true"
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=precision)
+    # Some parameters have no gradient: the ViT's final norm always, projections when the distillation has ended.
+    strategy = "auto" if config.devices == 1 else "ddp_find_unused_parameters_true"
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
     fabric.launch()
     loss = loss or dice_cross_entropy()
     optimizer = _optimizer(model, config, distillation)
