@@ -107,6 +107,35 @@ def test_tokens_reach_the_logits(teacher):
             assert (model(volume) - before).abs().max() > 1e-3
 
 
+def test_from_scratch_has_the_shape_asked_for_and_can_be_kept(tmp_path):
+    model = NeuronSegmenter.from_scratch(
+        dim=48, depth=5, heads=3, mlp_ratio=2, window=(8, 40, 36), generator=torch.Generator().manual_seed(0)
+    ).eval()
+    assert [tuple(block.mlp.fc1.weight.shape) for block in model.vit.blocks] == [(96, 48)] * 5
+    assert model.config.taps == (1, 2, 4)
+    assert model.config.vit.grid == (5, 5)
+    assert model.parameter_groups()["transferred"] == []
+    volume = torch.rand(1, 1, 8, 40, 36)
+    with torch.no_grad():
+        assert torch.equal(
+            NeuronSegmenter.from_pretrained(model.save_pretrained(tmp_path / "m"))(volume), model(volume)
+        )
+    with pytest.raises(ValueError, match="dim 50 is not a multiple of heads 3"):
+        NeuronSegmenter.from_scratch(dim=50)
+
+
+@torch.no_grad()
+def test_tokens_beside_the_logits_are_those_of_the_transformer(teacher):
+    model, volume = student(teacher).eval(), torch.rand(2, 1, 8, 30, 32)
+    logits, maps = model.forward_with_tokens(volume, [3, 0, 3])
+    assert torch.equal(logits, model(volume))
+    expected = model.vit.feature_maps(nn.functional.pad(volume, [0, 0, 0, 2]), [0, 3])
+    for map_, tap in zip(maps, (1, 0, 1), strict=True):
+        assert torch.equal(map_, expected[tap])
+    with pytest.raises(ValueError, match="within 0 to 3"):
+        model.forward_with_tokens(volume, [4])
+
+
 def test_same_generator_same_model_and_the_global_state_is_left_alone(teacher):
     torch.manual_seed(1)
     expected = torch.rand(3)

@@ -113,7 +113,8 @@ class SegmenterConfig:
 class NeuronSegmenter(nn.Module):
     """Vision transformer and decoder; maps volumes ``b 1 z y x`` in [0, 1] to logits of the same shape.
 
-    Made by :meth:`from_teacher` or :meth:`from_pretrained`; the constructor gives untrained weights.
+    Made by :meth:`from_teacher`, :meth:`from_scratch` or :meth:`from_pretrained`; the constructor gives untrained
+    weights.
 
     Parameters
     ----------
@@ -196,9 +197,7 @@ class NeuronSegmenter(nn.Module):
             vit=vit,
             token=token,
             window=window,
-            taps=tuple(taps)
-            if taps is not None
-            else tuple(sorted({(depth - 1) // 3, 2 * (depth - 1) // 3, depth - 1})),
+            taps=_spread_taps(depth) if taps is None else tuple(taps),
             decoder=decoder,
             width=PRESETS[preset]["width"],
             balance_prefix=balance_prefix,
@@ -225,22 +224,95 @@ class NeuronSegmenter(nn.Module):
             model.vit.load_state_dict(state)
         return model
 
+    @classmethod
+    def from_scratch(
+        cls,
+        *,
+        dim: int = 192,
+        depth: int = 6,
+        heads: int = 3,
+        mlp_ratio: float = 4.0,
+        token: tuple[int, int, int] = (4, 8, 8),
+        window: tuple[int, int, int] = (16, 96, 96),
+        decoder: str = "hybrid",
+        width: int = 16,
+        taps: Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> NeuronSegmenter:
+        """Make a student of any width and depth with random weights, to be distilled from a teacher or not.
+
+        Parameters
+        ----------
+        dim, depth, heads
+            Width of a token, number of blocks, attention heads.
+        mlp_ratio
+            Width inside the MLP over ``dim``.
+        token, window, decoder, taps, generator
+            As in :meth:`from_teacher`.
+        width
+            Channels of the decoder at full resolution, a multiple of 8.
+
+        Returns
+        -------
+        NeuronSegmenter
+
+        Raises
+        ------
+        ValueError
+            If ``dim`` is not a multiple of ``heads``, or a choice is unknown.
+        """
+        # No class token: nothing here would read it.
+        vit = ViTConfig(
+            dim=dim,
+            depth=depth,
+            heads=heads,
+            hidden=round(mlp_ratio * dim),
+            patch=tuple(token[1:]),
+            grid=tuple(math.ceil(w / t) for w, t in zip(window[1:], token[1:], strict=True)),
+            class_token=False,
+        )
+        taps = _spread_taps(depth) if taps is None else tuple(taps)
+        config = SegmenterConfig(vit=vit, token=token, window=window, taps=taps, decoder=decoder, width=width)
+        return _seeded(cls, config, generator)
+
     def forward(self, volume: Tensor) -> Tensor:
         """Return logits ``b 1 z y x`` for a volume ``b 1 z y x`` in [0, 1] of any size.
 
         The volume is padded with zeros to whole tokens, as real stacks are zero around the neuron.
         """
+        return self.forward_with_tokens(volume)[0]
+
+    def forward_with_tokens(self, volume: Tensor, taps: Sequence[int] = ()) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits and, from the same pass, the tokens after the blocks in ``taps``.
+
+        Parameters
+        ----------
+        volume
+            As in :meth:`forward`.
+        taps
+            Blocks from 0, in any order; they need not be those that the decoder sees.
+
+        Returns
+        -------
+        tuple
+            Logits ``b 1 z y x``, and one map ``b d z y x`` per tap on the grid of tokens, before any norm.
+
+        Raises
+        ------
+        ValueError
+            If the volume has another shape, or there is no such block.
+        """
         if volume.ndim != 5 or volume.shape[1] != 1:
             raise ValueError(f"volume has shape {tuple(volume.shape)}; expected b 1 z y x")
-        size = volume.shape[2:]
-        pad = [-n % t for n, t in zip(size, self.config.token, strict=True)]
-        padded = F.pad(volume, [0, pad[2], 0, pad[1], 0, pad[0]])
-        maps = self.vit.feature_maps(padded, self.config.taps)
+        size, padded = volume.shape[2:], pad_to_tokens(volume, self.config.token)
+        blocks = sorted({*self.config.taps, *taps})
+        after = dict(zip(blocks, self.vit.feature_maps(padded, blocks), strict=True))
         maps = [
-            rearrange(norm(rearrange(m, "b d z y x -> b z y x d")), "b z y x d -> b d z y x")
-            for norm, m in zip(self.norms, maps, strict=True)
+            rearrange(norm(rearrange(after[tap], "b d z y x -> b z y x d")), "b z y x d -> b d z y x")
+            for norm, tap in zip(self.norms, self.config.taps, strict=True)
         ]
-        return self.decoder(padded, maps)[..., : size[0], : size[1], : size[2]]
+        logits = self.decoder(padded, maps)[..., : size[0], : size[1], : size[2]]
+        return logits, [after[tap] for tap in taps]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Split the parameters into ``"transferred"`` (came from the teacher) and ``"new"`` (did not)."""
@@ -330,6 +402,17 @@ class NeuronSegmenter(nn.Module):
         except Exception as error:
             raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: {error}") from error
         return model.eval()
+
+
+def pad_to_tokens(volume: Tensor, token: tuple[int, int, int]) -> Tensor:
+    """Pad a volume ``b c z y x`` with zeros at its far ends to whole tokens of ``token`` voxels (z, y, x)."""
+    z, y, x = (-n % t for n, t in zip(volume.shape[2:], token, strict=True))
+    return F.pad(volume, [0, x, 0, y, 0, z])
+
+
+def _spread_taps(depth: int) -> tuple[int, ...]:
+    """Return three blocks spread over the depth, fewer where there are fewer."""
+    return tuple(sorted({(depth - 1) // 3, 2 * (depth - 1) // 3, depth - 1}))
 
 
 def _seeded(cls: type[NeuronSegmenter], config: SegmenterConfig, generator: torch.Generator | None) -> NeuronSegmenter:
