@@ -38,15 +38,15 @@ from .evaluation.voxels import precision as precision
 from .evaluation.voxels import recall as recall
 from .inference.sliding import predict as predict
 from .inference.trace import trace as trace
+from .models.config import PRESETS as PRESETS
+from .models.config import SegmenterConfig as SegmenterConfig
 from .models.families import vit_config as vit_config
 from .models.inflate import grey_fold as grey_fold
 from .models.inflate import inflate_depth as inflate_depth
 from .models.inflate import inflate_kernel as inflate_kernel
 from .models.inflate import inflate_state_dict as inflate_state_dict
 from .models.inflate import resize_kernel as resize_kernel
-from .models.segmenter import PRESETS as PRESETS
 from .models.segmenter import NeuronSegmenter as NeuronSegmenter
-from .models.segmenter import SegmenterConfig as SegmenterConfig
 from .models.snake import snake_coordinates as snake_coordinates
 from .models.snake import snake_sample as snake_sample
 from .models.snake_conv import SnakeConv3d as SnakeConv3d

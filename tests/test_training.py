@@ -127,6 +127,13 @@ def test_a_run_is_not_overwritten_and_settings_are_compared(samples, tmp_path):
         train(Net(), *samples, tmp_path, config=other, resume=True, progress=False)
 
 
+def test_callback_gets_every_record_as_it_is_made(samples, tmp_path):
+    records = []
+    result = train(Net(), *samples, tmp_path, config=SETTINGS, callback=records.append, progress=False)
+    assert records == result.history
+    assert [r["step"] for r in records if "val_dice" in r] == [3, 6, 8]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(samples, tmp_path):
     with pytest.raises(ValueError, match="loss is nan at step 1"):
         train(Net(), *samples, tmp_path, config=SETTINGS, loss=lambda x, y: x.sum() * float("nan"), progress=False)

@@ -11,13 +11,10 @@ The decoders are in :mod:`neurokd.models.decoders`.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,88 +23,18 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neurokd.models.config import PRESETS, SegmenterConfig
 from neurokd.models.decoders import DECODERS
 from neurokd.models.families import vit_config
 from neurokd.models.inflate import inflate_state_dict
+from neurokd.models.storage import read_model, write_model
 from neurokd.models.tubular import DeformableTubularEmbed, TubeConfig
 from neurokd.models.vit import ViT3D, ViTConfig
 
 if TYPE_CHECKING:
     from neurokd.models.teacher import Teacher
 
-__all__ = ["PRESETS", "NeuronSegmenter", "SegmenterConfig"]
-
-PRESETS = {
-    "tiny": {"depth": 4, "width": 16},
-    "small": {"depth": 12, "width": 24},
-    "base": {"depth": 12, "width": 32},
-}
-"""``tiny``: the teacher's width, its first 4 blocks, for CPUs; ``small``: all of a ViT-S; ``base``: all of a ViT-B."""
-
-
-@dataclass(frozen=True)
-class SegmenterConfig:
-    """All that has to be known to rebuild a :class:`NeuronSegmenter`, JSON-serialisable.
-
-    Parameters
-    ----------
-    vit
-        Architecture of the transformer.
-    token
-        Voxels (z, y, x) of a token.
-    window
-        Size (z, y, x) in voxels of the crops it is trained on and of the windows it sees later.
-    taps
-        Blocks (from 0, ascending) whose tokens the decoder sees, shallow ones at fine resolution.
-    decoder
-        ``"plain"`` or ``"hybrid"``.
-    width
-        Channels of the decoder at full resolution.
-    balance_prefix
-        See :class:`neurokd.models.vit.ViT3D`.
-    tube
-        Patch embedding along tubes that bend, see :class:`neurokd.models.tubular.DeformableTubularEmbed`; None: plain.
-    inflation
-        ``"center"``, ``"average"`` or ``"scratch"``: how the transformer was initialised.
-    teacher
-        The teacher's source in words; empty for a scratch model.
-    threshold
-        Probability above which a voxel is foreground; training sets it on validation.
-    """
-
-    vit: ViTConfig
-    token: tuple[int, int, int]
-    window: tuple[int, int, int]
-    taps: tuple[int, ...]
-    decoder: str = "hybrid"
-    width: int = 16
-    balance_prefix: bool = True
-    tube: TubeConfig | None = None
-    inflation: str = "scratch"
-    teacher: str = ""
-    threshold: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the choices, and turn JSON's lists and dicts back."""
-        if isinstance(self.vit, dict):
-            object.__setattr__(self, "vit", ViTConfig(**self.vit))
-        if isinstance(self.tube, dict):
-            object.__setattr__(self, "tube", TubeConfig(**self.tube))
-        for name in ("token", "window", "taps"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.token) != 3 or min(self.token) < 1:
-            raise ValueError(f"token is {self.token}; it must be three positive sizes (z, y, x) in voxels")
-        if len(self.window) != 3 or any(w < t for w, t in zip(self.window, self.token, strict=True)):
-            raise ValueError(f"window is {self.window}; it must hold at least one token of {self.token} (z, y, x)")
-        if self.decoder not in DECODERS:
-            raise ValueError(f"decoder is {self.decoder!r}; it must be one of {sorted(DECODERS)}")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; it must lie between 0 and 1")
-
-    @property
-    def slabs(self) -> int:
-        """Slabs of tokens in a window."""
-        return math.ceil(self.window[0] / self.token[0])
+__all__ = ["NeuronSegmenter"]
 
 
 class NeuronSegmenter(nn.Module):
@@ -350,30 +277,7 @@ class NeuronSegmenter(nn.Module):
         FileExistsError
             If the folder exists and ``overwrite`` is not set, or holds something that is not a model.
         """
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        if folder.exists() and not (
-            overwrite and {p.name for p in folder.iterdir()} <= {"config.json", "model.safetensors"}
-        ):
-            raise FileExistsError(
-                f"{folder} exists; choose another folder or, if it holds a model only, overwrite=True"
-            )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            save_file(
-                {k: v.contiguous().cpu() for k, v in self.state_dict().items()},
-                temporary / "model.safetensors",
-            )
-            (temporary / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
-            if folder.exists():
-                shutil.rmtree(folder)
-            temporary.chmod(0o755)
-            os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return folder
+        return write_model(folder, self.config, self.state_dict(), overwrite=overwrite)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> NeuronSegmenter:
@@ -386,21 +290,12 @@ class NeuronSegmenter(nn.Module):
         ValueError
             If a file is damaged or the two do not fit together.
         """
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder} holds no {name}; is it a folder written by save_pretrained?")
-        try:
-            config = SegmenterConfig(**json.loads((folder / "config.json").read_text()))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{folder / 'config.json'} is not a segmenter's: {error}") from error
+        config, state = read_model(folder)
         model = cls(config)
         try:
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-        except Exception as error:
-            raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: {error}") from error
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
         return model.eval()
 
 

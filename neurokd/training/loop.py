@@ -121,6 +121,7 @@ def train(
     config: TrainConfig = TrainConfig(),
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     distillation: Distillation | None = None,
+    callback: Callable[[dict[str, float]], None] | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> TrainResult:
@@ -141,6 +142,8 @@ def train(
         has ``with_parts`` (:class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts.
     distillation
         A teacher whose tokens the model is asked to match as well; its projections learn at the rate of new parameters.
+    callback
+        Called with each record of the history as it is made, on the first device only.
     resume
         Go on from ``last.ckpt``; without one, start.
     progress
@@ -213,6 +216,8 @@ def train(
         } | {name: float(part) for name, part in fabric.all_reduce(parts).items()}
         scheduler.step()
         result.history.append(record)
+        if callback and fabric.is_global_zero:
+            callback(record)
         bar.update()
         shown = {"best_dice": f"{result.best_dice:.3f}"} if result.best_step else {}
         bar.set_postfix(loss=f"{record['loss']:.3f}", **shown, refresh=False)
@@ -224,6 +229,8 @@ def train(
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
                         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
                 save(folder, step, model, optimizer, scheduler, config, result, distillation)
+                if callback:
+                    callback(result.history[-1])
             result = fabric.broadcast(result)
     bar.close()
     fabric.barrier()
