@@ -18,6 +18,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_stack(real_data: Path) -> Path:
+    """The TIFF of the fly neuron, with its automatic trace (.swc) beside it."""
+    path = real_data / "real" / "rivulet_fly_full.tif"
+    if not path.is_file():
+        pytest.skip(f"no real stack: {path} is not there")
+    return path
+
+
+@pytest.fixture(scope="session")
 def real_teacher():
     """The demo's teacher with its real weights; tests that ask for it are skipped where it cannot be had."""
     from neurokd.models.teacher import load_teacher

@@ -224,11 +224,11 @@ def test_damaged_tiff_gives_only_value_errors(tmp_path: Path, data: st.DataObjec
             assert "damaged.tif" in str(error)
 
 
-def test_real_stack(real_data: Path) -> None:
-    volume = read_volume(real_data / "real" / "rivulet_fly_full.tif")
+def test_real_stack(real_stack: Path) -> None:
+    volume = read_volume(real_stack)
     assert volume.shape == (119, 415, 409) and volume.dtype == np.uint8
     assert (volume != 0).mean() < 0.001
-    assert read_spacing(real_data / "real" / "rivulet_fly_full.tif") is None
+    assert read_spacing(real_stack) is None
     scaled = scale_intensity(volume)
     assert np.array_equal(scaled > 0, volume > volume[volume > 0].min())
 

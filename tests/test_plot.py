@@ -10,7 +10,7 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from neurokd.data.swc import Tree
 from neurokd.viz.frame import ORANGE, SKY, WHITE
-from neurokd.viz.plot import comparison, history, kernels, projections
+from neurokd.viz.plot import plot_comparison, plot_history, plot_kernels, plot_projections
 
 SPACING = (2.0, 0.5, 0.25)
 VOLUME = np.random.default_rng(0).integers(0, 255, (6, 30, 40)).astype(np.uint8)
@@ -45,7 +45,7 @@ def nothing_is_clipped_or_overlaps(figure) -> None:
 
 
 def test_projections_are_maxima_with_voxels_at_their_place() -> None:
-    figure = projections(VOLUME, spacing=SPACING, orthogonal=True, title="a stack")
+    figure = plot_projections(VOLUME, spacing=SPACING, orthogonal=True, title="a stack")
     panels = {axes.get_xlabel()[0] + axes.get_ylabel()[0]: axes for axes in figure.axes if axes.images}
     for plane, axis in (("xy", 0), ("xz", 1)):
         np.testing.assert_array_equal(panels[plane].images[0].get_array(), VOLUME.max(axis=axis))
@@ -55,11 +55,11 @@ def test_projections_are_maxima_with_voxels_at_their_place() -> None:
     assert panels["zy"].images[0].get_extent() == [-1, 11, 29.5 * 0.5, -0.25]
     assert all(axes.get_aspect() == 1 and "µm" in axes.get_xlabel() for axes in panels.values())
     nothing_is_clipped_or_overlaps(figure)
-    assert "voxels" in projections(VOLUME).axes[0].get_xlabel()
+    assert "voxels" in plot_projections(VOLUME).axes[0].get_xlabel()
 
 
 def test_mask_and_tree_lie_on_the_voxels_they_mean() -> None:
-    (axes,) = projections(VOLUME, MASK, TREE, spacing=SPACING).axes
+    (axes,) = plot_projections(VOLUME, MASK, TREE, spacing=SPACING).axes
     overlay = axes.images[1].get_array()
     np.testing.assert_array_equal(overlay[..., 3] > 0, MASK.max(axis=0))
     assert tuple(overlay[MASK.max(axis=0)][0]) == to_rgba(ORANGE, 0.6)
@@ -74,7 +74,7 @@ def test_dim_neurites_are_lifted() -> None:
     volume = np.zeros((3, 50, 50))
     volume[1, :40] = 1000.0  # soma
     volume[1, 45] = 100.0  # neurite, a tenth as bright: sqrt(0.1) on the page
-    image = projections(volume).axes[0].images[0]
+    image = plot_projections(volume).axes[0].images[0]
     assert image.norm(100.0) == pytest.approx(np.sqrt(0.1), abs=1e-6)
     assert image.norm(0.0) == 0
 
@@ -85,7 +85,7 @@ def test_comparison_colours_what_was_hit_missed_and_invented() -> None:
     prediction[0, 0, 1:3] = True
     prediction[1, 0, 0] = True  # the neurite at x = 0, one slice off: neither column has a hit, the missed one shows
     truth[1, 3, 3] = prediction[1, 3, 3] = prediction[0, 3, 3] = True  # a hit with an invented voxel above it
-    figure = comparison(np.arange(40).reshape(2, 4, 5), truth, prediction, TREE, title="row", truth_name="by hand")
+    figure = plot_comparison(np.arange(40).reshape(2, 4, 5), truth, prediction, TREE, title="row", truth_name="by hand")
     panels = {axes.get_title(): axes for axes in figure.axes}
     assert list(panels) == ["stack", "by hand", "prediction", "trace"]
     assert panels["stack"].get_ylabel() == "row"
@@ -105,7 +105,7 @@ def test_comparison_colours_what_was_hit_missed_and_invented() -> None:
 
 
 def test_panels_without_data_are_left_out() -> None:
-    figure = comparison(VOLUME, None, MASK)
+    figure = plot_comparison(VOLUME, None, MASK)
     assert [axes.get_title() for axes in figure.axes] == ["stack", "prediction"]
     np.testing.assert_array_equal(figure.axes[1].images[0].get_array()[..., 3] > 0, MASK.max(axis=0))
     assert figure.axes[1].get_legend() is None
@@ -116,7 +116,7 @@ def test_rows_stack_without_clipping(height: float) -> None:
     figure = plt.figure(figsize=(12, height), layout="constrained")
     for row, name in zip(figure.subfigures(2, 1), ("simulated", "real"), strict=True):
         cube = np.random.default_rng(1).random((4, 40, 40))
-        assert comparison(cube, cube > 0.5, cube > 0.6, TREE, title=name, figure=row) is row
+        assert plot_comparison(cube, cube > 0.5, cube > 0.6, TREE, title=name, figure=row) is row
     nothing_is_clipped_or_overlaps(figure)
 
 
@@ -126,7 +126,7 @@ def test_rows_stack_without_clipping(height: float) -> None:
 )
 def test_scale_bar_is_as_long_as_it_says(size: int, spacing, label: str, length: float) -> None:
     volume = np.zeros((2, 10, size))
-    axes = comparison(volume, spacing=spacing and (1, 1, spacing)).axes[0]
+    axes = plot_comparison(volume, spacing=spacing and (1, 1, spacing)).axes[0]
     (bar,) = (artist for artist in axes.artists if isinstance(artist, AnchoredSizeBar))
     assert bar.txt_label.get_text() == label
     figure = axes.figure
@@ -138,20 +138,20 @@ def test_scale_bar_is_as_long_as_it_says(size: int, spacing, label: str, length:
 
 def test_wrong_masks_and_volumes() -> None:
     with pytest.raises(ValueError, match=r"mask has shape \(2, 2, 2\)"):
-        projections(VOLUME, np.ones((2, 2, 2)))
+        plot_projections(VOLUME, np.ones((2, 2, 2)))
     with pytest.raises(ValueError, match="prediction is not boolean"):
-        comparison(VOLUME, MASK, VOLUME / 255)
+        plot_comparison(VOLUME, MASK, VOLUME / 255)
     with pytest.raises(ValueError, match="3 axes"):
-        projections(VOLUME[0])
-    projections(np.zeros((2, 3, 4)))  # black, but no error: a prediction may be empty
-    projections(MASK)
+        plot_projections(VOLUME[0])
+    plot_projections(np.zeros((2, 3, 4)))  # black, but no error: a prediction may be empty
+    plot_projections(MASK)
 
 
 def test_kernels_slice_by_slice() -> None:
     plane = np.random.default_rng(0).normal(size=(10, 4, 4)) * np.arange(1, 11)[:, None, None]
     weight = np.zeros((10, 1, 3, 4, 4))
     weight[:, 0, 1] = plane  # center inflation
-    figure = kernels(torch.tensor(weight), channels=[7, 2])
+    figure = plot_kernels(torch.tensor(weight), channels=[7, 2])
     grid = np.array([axes for axes in figure.axes if axes.images], dtype=object).reshape(2, 3)
     for row, channel in zip(grid, (7, 2), strict=True):
         np.testing.assert_allclose([axes.images[0].get_array() for axes in row], weight[channel, 0], atol=1e-6)
@@ -160,19 +160,19 @@ def test_kernels_slice_by_slice() -> None:
     assert len(limits) == 1 and sum(limits.pop()) == 0  # one scale for all, white is zero
     assert [axes.get_title() for axes in grid[0]] == ["z = 0", "z = 1", "z = 2"]
     nothing_is_clipped_or_overlaps(figure)
-    strongest = [axes.get_ylabel() for axes in kernels(weight[:, 0]).axes if axes.get_ylabel().startswith("ch")]
+    strongest = [axes.get_ylabel() for axes in plot_kernels(weight[:, 0]).axes if axes.get_ylabel().startswith("ch")]
     order = np.argsort(-np.linalg.norm(plane.reshape(10, -1), axis=1))[:6]
     assert strongest == [f"channel {k}" for k in order]
     with pytest.raises(ValueError, match="dim 1 z y x"):
-        kernels(np.zeros((10, 3, 3, 4, 4)))
+        plot_kernels(np.zeros((10, 3, 3, 4, 4)))
     with pytest.raises(ValueError, match="channels must be among 0 to 9"):
-        kernels(weight, channels=[10])
+        plot_kernels(weight, channels=[10])
 
 
 def test_history() -> None:
     records = [{"step": k, "loss": 2.0 - 0.01 * k, "lr": 1e-3} for k in range(1, 101)]
     records += [{"step": 50, "val_dice": 0.3, "threshold": 0.5}, {"step": 100, "val_dice": 0.2, "threshold": 0.5}]
-    figure = history(records, title="a run")
+    figure = plot_history(records, title="a run")
     loss, dice = figure.axes
     np.testing.assert_allclose(loss.lines[0].get_xydata(), [(k, 2.0 - 0.01 * k) for k in range(1, 101)])
     # The mean of a straight line lies on it, and whole windows do not reach its ends.
@@ -183,6 +183,6 @@ def test_history() -> None:
     np.testing.assert_allclose(dice.lines[1].get_xydata(), [(50, 0.3)])
     assert dice.get_legend().get_texts()[0].get_text() == "best 0.300"
     nothing_is_clipped_or_overlaps(figure)
-    assert len(history(records[:3]).axes) == len(history(records[-2:]).axes) == 1
+    assert len(plot_history(records[:3]).axes) == len(plot_history(records[-2:]).axes) == 1
     with pytest.raises(ValueError, match="none of the 0 records"):
-        history([])
+        plot_history([])

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label
 
-from neurokd.data.swc import Tree, mirror, rasterise, read_swc, resample, scale, translate, write_swc
+from neurokd.data.swc import Tree, rasterise, read_swc, write_swc
 
 # A "Y" drawn by hand: a stem of 3 + 4 = 7 voxels, then two arms of 5 (a 3-4-5 triangle) and 2 voxels.
 Y_SWC = """\
@@ -218,24 +218,24 @@ def test_nodes_in_any_order_make_the_same_tree() -> None:
 
 
 def test_scale_translate_mirror(y_tree: Tree) -> None:
-    big = scale(y_tree, (2, 2, 2))
+    big = y_tree.scale((2, 2, 2))
     assert big.length == 28 and big.radius[0] == 4
-    stretched = scale(y_tree, (1, 1, 8))
+    stretched = y_tree.scale((1, 1, 8))
     assert math.isclose(stretched.length, 3 + 4 + 5 + 16) and math.isclose(stretched.radius[0], 4)
-    np.testing.assert_array_equal(translate(y_tree, (1, 2, 3)).xyz[0], [11, 12, 13])
+    np.testing.assert_array_equal(y_tree.translate((1, 2, 3)).xyz[0], [11, 12, 13])
     # The same voxels, whether the tree or the volume is mirrored.
     shape = (24, 26, 28)
     for axis, name in enumerate("zyx"):
-        mirrored = rasterise(mirror(y_tree, name, shape[axis]), shape)
+        mirrored = rasterise(y_tree.mirror(name, shape[axis]), shape)
         np.testing.assert_array_equal(mirrored, np.flip(rasterise(y_tree, shape), axis))
     with pytest.raises(ValueError, match="axis"):
-        mirror(y_tree, "w", 5)
+        y_tree.mirror("w", 5)
     with pytest.raises(ValueError, match="factors"):
-        scale(y_tree, (1, 0, 1))
+        y_tree.scale((1, 0, 1))
 
 
 def test_resample(y_tree: Tree) -> None:
-    fine = resample(y_tree, 0.5)
+    fine = y_tree.resample(0.5)
     assert math.isclose(fine.length, 14)
     np.testing.assert_allclose(fine.edge_lengths, 0.5)
     assert len(fine) == 1 + 14 * 2
@@ -244,12 +244,12 @@ def test_resample(y_tree: Tree) -> None:
     halfway = np.flatnonzero((fine.xyz == [15, 10, 10]).all(axis=1))
     np.testing.assert_allclose(fine.radius[halfway], 1.25)
     assert fine.type[-1] == 2 and (fine.type == 2).sum() == 4 and (fine.type == 1).sum() == 1
-    coarse = resample(y_tree, 100)
+    coarse = y_tree.resample(100)
     assert len(coarse) == 4 and math.isclose(coarse.length, 14)
     lone = Tree(np.zeros((1, 3)), [1.0], [-1], [1])
-    assert len(resample(lone, 1)) == 1
+    assert len(lone.resample(1)) == 1
     with pytest.raises(ValueError, match="step"):
-        resample(y_tree, 0)
+        y_tree.resample(0)
 
 
 def round_cone(point: np.ndarray, a: np.ndarray, b: np.ndarray, r_a: float, r_b: float) -> bool:
@@ -282,19 +282,17 @@ def test_rasterise_small_and_outside() -> None:
     np.testing.assert_array_equal(mask, rasterise(thin, (20, 20, 20), radius_scale=8.7))
     big = Tree([[-5, 5, 5], [25, 5, 5]], [2, 2], [-1, 0], [1, 3])
     assert rasterise(big, (10, 10, 10)).any(axis=(0, 1)).all()
-    assert not rasterise(translate(big, (0, 100, 0)), (10, 10, 10)).any()
+    assert not rasterise(big.translate((0, 100, 0)), (10, 10, 10)).any()
     dot = rasterise(Tree([[3, 2, 1]], [0.0], [-1], [1]), (5, 5, 5))
     assert np.argwhere(dot).tolist() == [[1, 2, 3]]
     with pytest.raises(ValueError, match="shape"):
         rasterise(big, (10, 10))
 
 
-@pytest.mark.skipif("NEUROKD_DATA" not in os.environ, reason="NEUROKD_DATA is not set")
-def test_files_of_other_programs(tmp_path: Path) -> None:
-    folder = Path(os.environ["NEUROKD_DATA"])
-    files = sorted(folder.glob("*/*.swc"))
+def test_files_of_other_programs(tmp_path: Path, real_data: Path) -> None:
+    files = sorted(real_data.glob("*/*.swc"))
     if not files:
-        pytest.skip(f"no SWC files in {folder}")
+        pytest.skip(f"no SWC files in {real_data}")
     for path in files:
         raw = np.loadtxt(path)
         rows = {int(id_): i for i, id_ in enumerate(raw[:, 0])}

@@ -1,6 +1,5 @@
 """Tracing against neurons drawn by hand, rasterised trees and a real neuron."""
 
-import os
 import warnings
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from neurokd.data.swc import Tree, rasterise, read_swc, resample, scale, translate, write_swc
+from neurokd.data.swc import Tree, rasterise, read_swc, write_swc
 from neurokd.inference.trace import trace
 
 
@@ -16,9 +15,9 @@ def length_scores(traced: Tree, truth: Tree, tolerance: float) -> tuple[float, f
     """Precision, recall and F1: shares of the length that lie within `tolerance` voxels of the other tree."""
 
     def share(tree: Tree, other: Tree) -> float:
-        tree = resample(tree, 0.5)
+        tree = tree.resample(0.5)
         middles = (tree.xyz[1:] + tree.xyz[tree.parent[1:]]) / 2
-        near = cKDTree(resample(other, 0.5).xyz).query(middles)[0] <= tolerance
+        near = cKDTree(other.resample(0.5).xyz).query(middles)[0] <= tolerance
         return float(tree.edge_lengths[near].sum() / tree.length)
 
     precision, recall = share(traced, truth), share(truth, traced)
@@ -138,12 +137,12 @@ def test_the_same_tree_every_time_and_however_the_volume_lies() -> None:
     for name in ("xyz", "radius", "parent", "type"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
     moved = trace(np.pad(mask, ((3, 0), (5, 9), (1, 30))))
-    np.testing.assert_allclose(moved.xyz, translate(first, (1, 5, 3)).xyz)
+    np.testing.assert_allclose(moved.xyz, first.translate((1, 5, 3)).xyz)
     turned = trace(np.ascontiguousarray(mask.transpose(2, 0, 1)[:, ::-1]))  # axes x z y, z upside down
     x, z, y = turned.zyx.T
     back = np.stack([x, y, FORK_SHAPE[0] - 1 - z], axis=1)
     assert len(turned.tips) == 2 and len(turned.bifurcations) == 1
-    assert cKDTree(resample(first, 0.5).xyz).query(back)[0].max() < 2
+    assert cKDTree(first.resample(0.5).xyz).query(back)[0].max() < 2
 
 
 def test_flat_voxels() -> None:
@@ -154,11 +153,11 @@ def test_flat_voxels() -> None:
     spacing = (1.6, 0.4, 0.4)
     tree = trace(mask, spacing=spacing)
     assert mask.shape == (13, 60, 100) and tree.xyz[:, 2].max() < 13
-    physical = scale(tree, spacing[::-1])
-    expected = scale(Tree(truth.xyz * [1, 1, 1.6], truth.radius, truth.parent, truth.type), (0.4, 0.4, 0.4))
+    physical = tree.scale(spacing[::-1])
+    expected = Tree(truth.xyz * [1, 1, 1.6], truth.radius, truth.parent, truth.type).scale((0.4, 0.4, 0.4))
     assert np.linalg.norm(physical.xyz[0] - expected.xyz[0]) < 1.6
     assert physical.radius[0] == pytest.approx(3.2, abs=0.6)
-    assert min(length_scores(scale(physical, (2.5, 2.5, 2.5)), scale(expected, (2.5, 2.5, 2.5)), 3)) > 0.95
+    assert min(length_scores(physical.scale((2.5, 2.5, 2.5)), expected.scale((2.5, 2.5, 2.5)), 3)) > 0.95
     assert len(tree.tips) == 2
 
 
@@ -176,11 +175,11 @@ def test_swc_of_a_trace(tmp_path: Path) -> None:
     [
         (np.zeros((4, 5, 6), bool), {}, "nothing to trace"),
         (np.full((4, 5, 6), 0.3), {}, "nothing to trace.*0.5"),
-        (np.ones((5, 6), bool), {}, r"three axes.*\(5, 6\)"),
-        (np.ones((0, 5, 6), bool), {}, "at least one voxel"),
+        (np.ones((5, 6), bool), {}, r"3 axes.*\(5, 6\)"),
+        (np.ones((0, 5, 6), bool), {}, "empty"),
         (np.full((4, 5, 6), np.nan), {}, "finite"),
         (np.full((4, 5, 6), 7.0), {}, r"\[0, 1\]"),
-        (np.arange(120).reshape(4, 5, 6), {}, "not a mask"),
+        (np.arange(120).reshape(4, 5, 6), {}, "not boolean"),
         (np.ones((4, 5, 6), complex), {}, "complex"),
         (np.ones((4, 5, 6)), {"threshold": 1.0}, "threshold"),
         (np.ones((4, 5, 6)), {"spacing": (1, 1)}, "spacing"),
@@ -205,35 +204,27 @@ def test_simulated_neurons() -> None:
     assert np.median(scores) >= 0.97 and min(scores) >= 0.95, scores
 
 
-needs_data = pytest.mark.skipif("NEUROKD_DATA" not in os.environ, reason="NEUROKD_DATA is not set")
-
-
-@needs_data
-def test_flies_traced_by_people() -> None:
+def test_flies_traced_by_people(real_data: Path) -> None:
     """Render, trace, compare: 20 neurons, each scaled to a box of 150 voxels."""
-    files = sorted(Path(os.environ["NEUROKD_DATA"]).glob("swc_fly/*.swc"))
+    files = sorted(real_data.glob("swc_fly/*.swc"))
     if not files:
-        pytest.skip("no swc_fly in NEUROKD_DATA")
+        pytest.skip(f"no swc_fly in {real_data}")
     scores = []
     for path in files:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some of these files need the root mended
             truth = read_swc(path, repair=True)
-        truth = translate(truth, -truth.xyz.min(axis=0))
-        truth = translate(scale(truth, [140 / truth.xyz.max()] * 3), (5, 5, 5))
+        truth = truth.translate(-truth.xyz.min(axis=0))
+        truth = truth.scale([140 / truth.xyz.max()] * 3).translate((5, 5, 5))
         mask = rasterise(truth, np.ceil(truth.zyx.max(axis=0) + 6).astype(int), min_radius=0.9)
         scores.append(length_scores(trace(mask), truth, 2)[2])
     assert np.median(scores) >= 0.98 and min(scores) >= 0.95, dict(zip([f.name for f in files], scores, strict=True))
 
 
-@needs_data
-def test_real_neuron_agrees_with_an_automatic_trace() -> None:
+def test_real_neuron_agrees_with_an_automatic_trace(real_stack: Path) -> None:
     from tifffile import imread
 
-    folder = Path(os.environ["NEUROKD_DATA"]) / "real"
-    if not (folder / "rivulet_fly_full.tif").is_file():
-        pytest.skip(f"no rivulet_fly_full.tif in {folder}")
-    volume, reference = imread(folder / "rivulet_fly_full.tif"), read_swc(folder / "rivulet_fly_full.swc")
+    volume, reference = imread(real_stack), read_swc(real_stack.with_suffix(".swc"))
     tree = trace(volume > 10)
     assert np.linalg.norm(tree.xyz[0] - reference.xyz[0]) < 5  # the same soma
     assert length_scores(tree, reference, 3)[2] >= 0.85

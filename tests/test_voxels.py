@@ -91,8 +91,8 @@ def test_empty_masks_count() -> None:
     ("prediction", "truth", "message"),
     [
         (np.ones(SHAPE, bool), np.ones((6, 7, 9), bool), r"\(6, 7, 8\) and \(6, 7, 9\)"),
-        (np.ones((6, 7), bool), np.ones((6, 7), bool), "prediction.*three axes"),
-        (np.ones(SHAPE, bool), np.ones((0, 7, 8), bool), "truth.*at least one voxel"),
+        (np.ones((6, 7), bool), np.ones((6, 7), bool), "prediction.*3 axes"),
+        (np.ones(SHAPE, bool), np.ones((0, 7, 8), bool), "truth.*empty"),
         (np.full(SHAPE, 0.7), np.ones(SHAPE, bool), "prediction.*float64"),
     ],
 )

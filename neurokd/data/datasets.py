@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from neurokd.data.files import cache_folder
+from neurokd.data.growth import VOXEL
 from neurokd.data.io import read_volume
-from neurokd.data.patches import Patches
 from neurokd.data.simulate import Growth, Microscope, simulate_neuron
-from neurokd.data.swc import Tree, mirror, read_swc
+from neurokd.data.swc import Tree, read_swc
+from neurokd.data.volume import Spacing
 
-__all__ = ["Patches", "Sample", "fly_neuron", "simulated_neurons", "split_by_source"]
+__all__ = ["Sample", "fly_neuron", "simulated_neurons", "split_by_source"]
 
-_SIMULATED_SPACING = (0.38, 0.38, 0.38)  # µm, that of the Janelia set the growth model is calibrated on
 # Files of a repository at fixed commits, each with its SHA-256.
 _RIVULET = "https://raw.githubusercontent.com/RivuletStudio/rivuletpy"
 _RIVULET_FILES = (
@@ -62,13 +62,18 @@ class Sample:
         Voxel size ``(z, y, x)`` in µm, or None where it is not known.
     source
         The stack the sample was cut from (by default its own name); `split_by_source` keeps sources whole.
+
+    Raises
+    ------
+    ValueError
+        Mask and volume differ in shape.
     """
 
     name: str
     volume: NDArray[Any]
     mask: NDArray[Any] | None = None
     tree: Tree | None = None
-    spacing: tuple[float, float, float] | None = None
+    spacing: Spacing | None = None
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -103,13 +108,19 @@ def simulated_neurons(
 
     Returns
     -------
-    Samples with uint8 volume, true mask and tree; each is its own source.
+    list of Sample
+        With uint8 volume, true mask and tree; each is its own source.
+
+    Raises
+    ------
+    ValueError
+        A shape that is not three sizes of at least 16, or a negative seed.
     """
     samples = []
     for i in tqdm(range(n), desc="simulating neurons", leave=False):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,)))
         volume, mask, tree = simulate_neuron(rng, shape=shape, growth=growth, microscope=microscope)
-        samples.append(Sample(f"simulated-{seed}-{i:03d}", volume, mask, tree, _SIMULATED_SPACING))
+        samples.append(Sample(f"simulated-{seed}-{i:03d}", volume, mask, tree, (VOXEL, VOXEL, VOXEL)))
     return samples
 
 
@@ -129,7 +140,8 @@ def split_by_source(
 
     Returns
     -------
-    Three lists, each in the order of `samples`.
+    tuple of three lists of Sample
+        Train, validation and test, each in the order of `samples`.
 
     Raises
     ------
@@ -162,6 +174,11 @@ def fly_neuron() -> Sample:
     Looked for in ``$NEUROKD_DATA/real``, then in the user's cache, then on the network (130 kB, checked by
     SHA-256).
 
+    Returns
+    -------
+    Sample
+        Named ``fly-rivulet``, with a tree in voxels.
+
     Raises
     ------
     FileNotFoundError
@@ -174,17 +191,26 @@ def fly_neuron() -> Sample:
     cache = cache_folder() / "rivuletpy"
     try:
         packed, swc = (
-            pooch.retrieve(f"{_RIVULET}/{place}", known_hash=sha256, path=cache, fname=Path(place).name)
+            pooch.retrieve(
+                f"{_RIVULET}/{place}",
+                known_hash=sha256,
+                path=cache,
+                fname=Path(place).name,
+                downloader=pooch.HTTPDownloader(timeout=10),  # seconds without an answer
+            )
             for place, sha256 in _RIVULET_FILES
         )
     except (OSError, ValueError) as error:  # no network; or a page of a proxy, whose SHA-256 is another
+        cause: BaseException = error  # requests wraps "name not known" in three layers of its own
+        while inner := cause.__cause__ or cause.__context__:
+            cause = inner
         raise FileNotFoundError(
             f"the fly neuron is not in NEUROKD_DATA ({folder or 'not set'}), not in the cache ({cache}), and "
-            f"could not be downloaded ({error}). Either go online once; or copy test.tif.zip and "
-            "test-expected.swc of RivuletStudio/rivuletpy into the cache; or set NEUROKD_DATA to a folder "
+            f"could not be downloaded ({type(cause).__name__}: {cause}). Either go online once; or copy test.tif.zip "
+            "and test-expected.swc of RivuletStudio/rivuletpy into the cache; or set NEUROKD_DATA to a folder "
             "that has real/rivulet_fly_full.tif and real/rivulet_fly_full.swc"
         ) from error
     with zipfile.ZipFile(packed) as archive:
         volume = tifffile.imread(io.BytesIO(archive.read("test.tif")))
     # Vaa3D counts y from the bottom row: y -> 414 - y brings the published trace onto the array.
-    return Sample("fly-rivulet", volume, tree=mirror(read_swc(swc), "y", volume.shape[1]))
+    return Sample("fly-rivulet", volume, tree=read_swc(swc).mirror("y", volume.shape[1]))

@@ -23,6 +23,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from neurokd.data.swc import Tree
 
+__all__ = ["VOXEL", "Growth", "grow_neuron"]
+
 VOXEL = 0.38  # µm, the isotropic voxel in which neurons are grown
 
 SOMA, NEURITE = 1, 3  # SWC types
@@ -92,6 +94,8 @@ class Growth:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.bare < 1:
             raise ValueError(f"bare must be in [0, 1), got {self.bare}")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"balance must be in [0, 1], got {self.balance}")
 
 
 def grow_neuron(rng: np.random.Generator, growth: Growth = Growth()) -> Tree:

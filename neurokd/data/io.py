@@ -36,14 +36,16 @@ def read_volume(path: str | os.PathLike, *, channel: int | None = None) -> NDArr
 
     Returns
     -------
-    Array ``z y x`` with the values and the type of the file.
+    NDArray
+        (z, y, x) with the values and the type of the file.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        The file is damaged or cut short, 2D, a time series, or has several channels and none was chosen.
+        An unknown suffix; a file that is damaged or cut short, 2D, a time series, or has several channels of which
+        none was chosen.
     """
     path = existing_file(path)
     if _format(path) in _TIFF:
@@ -55,7 +57,25 @@ def read_volume(path: str | os.PathLike, *, channel: int | None = None) -> NDArr
 
 
 def read_spacing(path: str | os.PathLike) -> Spacing | None:
-    """Voxel size ``(z, y, x)`` in µm where the file states it (ImageJ and OME TIFF), else None."""
+    """Read the voxel size, where the file states it (ImageJ and OME TIFF).
+
+    Parameters
+    ----------
+    path
+        As in :func:`read_volume`.
+
+    Returns
+    -------
+    tuple of float or None
+        ``(z, y, x)`` in µm; None where nothing is stated, as always in v3draw.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        An unknown suffix, or a damaged TIFF.
+    """
     path = existing_file(path)
     return read_tiff_spacing(path) if _format(path) in _TIFF else None
 
@@ -78,14 +98,15 @@ def write_volume(
 
     Returns
     -------
-    The path written.
+    Path
+        Of the file.
 
     Raises
     ------
     FileExistsError
         The file is there and `overwrite` is False.
     ValueError
-        Not a volume, a single slice as TIFF, values that do not fit, a spacing that is not positive.
+        An unknown suffix, not a volume, a single slice as TIFF, values that do not fit, a spacing that is not positive.
     """
     path = Path(path)
     if _format(path) in _TIFF:

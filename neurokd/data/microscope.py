@@ -19,7 +19,10 @@ from scipy.spatial import cKDTree
 from scipy.stats import norm
 
 from neurokd.data.growth import VOXEL, Growth, grow_neuron
-from neurokd.data.swc import Tree, rasterise, resample, scale, translate
+from neurokd.data.swc import Tree, rasterise
+from neurokd.data.volume import check_spacing
+
+__all__ = ["Microscope", "expose", "render"]
 
 FIBRE = Growth(tips=8.0, soma_radius=(1.2, 2.0))  # what crosses: long, sparsely branched, its soma elsewhere
 
@@ -139,9 +142,7 @@ def render(
     ValueError
         Spacing that is not three positive numbers, or a tree of which nothing lies in the volume.
     """
-    spacing = np.asarray(spacing, dtype=float)
-    if spacing.shape != (3,) or not (spacing > 0).all():
-        raise ValueError(f"spacing must be three positive numbers (z, y, x) in µm, got {spacing.tolist()}")
+    spacing = np.array(check_spacing(spacing))
     mask = rasterise(tree, shape)
     if not mask.any():
         raise ValueError(f"no part of the tree lies in the volume of shape {tuple(shape)}")
@@ -149,7 +150,7 @@ def render(
     boxes = _boxes(mask, rng, microscope, spacing)
     window = tuple(slice(int(at.min()), int(at.max()) + 1) for at in boxes.nonzero())
     boxes = boxes[window]  # everything else stays zero, and a neuron fills little of its volume
-    tree = translate(tree, [-part.start for part in reversed(window)])
+    tree = tree.translate([-part.start for part in reversed(window)])
 
     light = np.zeros(boxes.shape, dtype=np.float32)
     _add_neurite(light, tree, mask[window], rng, microscope, spacing)
@@ -203,7 +204,7 @@ def _add_neurite(
 ) -> None:
     """Add a tree's light: each of its voxels shines like the nearest node."""
     if voxels.any():
-        tree = resample(tree, 1.0)
+        tree = tree.resample(1.0)
         nearest = cKDTree(tree.zyx).query(np.argwhere(voxels))[1]
         light[voxels] += _label(tree, rng, microscope, spacing)[nearest]
 
@@ -233,10 +234,9 @@ def _steps(tree: Tree, spacing: NDArray) -> NDArray[np.float64]:
 
 def _crossing(rng: np.random.Generator, tree: Tree, spacing: NDArray) -> Tree:
     """Grow a sparsely branched neuron that passes close to some node of `tree`."""
-    fibre = grow_neuron(rng, FIBRE)
-    fibre = scale(fibre, VOXEL / spacing[::-1])
+    fibre = grow_neuron(rng, FIBRE).scale(VOXEL / spacing[::-1])
     meet, at = rng.integers(len(tree)), rng.integers(len(fibre))
-    return translate(fibre, tree.xyz[meet] - fibre.xyz[at] + rng.normal(0.0, 1.0 / spacing[::-1]))
+    return fibre.translate(tree.xyz[meet] - fibre.xyz[at] + rng.normal(0.0, 1.0 / spacing[::-1]))
 
 
 def _add_blobs(

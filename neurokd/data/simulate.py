@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from neurokd.data.growth import Growth, grow_neuron
 from neurokd.data.microscope import Microscope, render
-from neurokd.data.swc import Tree, translate
+from neurokd.data.swc import Tree
 
-__all__ = ["Growth", "Microscope", "grow_neuron", "largest_part", "render", "simulate_neuron"]
+__all__ = ["Growth", "Microscope", "grow_neuron", "render", "simulate_neuron"]
 
 BORDER = 3  # voxels between the neuron's nodes and the faces of its volume
 
@@ -102,7 +102,7 @@ def _place(rng: np.random.Generator, tree: Tree, shape: Sequence[int]) -> Tree:
             rng.uniform(lowest, np.maximum(lowest, highest)),
             np.clip(size / 2 - tree.xyz[node], highest, np.maximum(lowest, highest)),
         )
-        moved = translate(tree, offset)
+        moved = tree.translate(offset)
         inside = ((moved.xyz >= BORDER) & (moved.xyz <= size - BORDER)).all(axis=1)
         parts.append(largest_part(moved, inside))
     return max(parts, key=lambda part: part.length)

@@ -17,9 +17,9 @@ from scipy.spatial import cKDTree
 
 from neurokd.data.files import existing_file, writing_to
 from neurokd.data.rasterise import rasterise
-from neurokd.data.tree import Tree, mirror, resample, scale, translate
+from neurokd.data.tree import Tree
 
-__all__ = ["Tree", "mirror", "rasterise", "read_swc", "resample", "scale", "translate", "write_swc"]
+__all__ = ["Tree", "rasterise", "read_swc", "write_swc"]
 
 FIELDS = ("id", "type", "x", "y", "z", "radius", "parent")
 

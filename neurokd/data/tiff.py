@@ -34,7 +34,10 @@ def read_tiff(path: str | os.PathLike) -> tuple[NDArray[Any], str]:
 
     Returns
     -------
-    The array and its axes as tifffile names them: Z Y X, C or S for channels, T for time, Q or I unknown.
+    NDArray
+        All pixels.
+    str
+        Its axes as tifffile names them: Z Y X, C or S for channels, T for time, Q or I unknown.
 
     Raises
     ------

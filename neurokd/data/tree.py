@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Tree", "mirror", "parents_first", "resample", "scale", "translate"]
+__all__ = ["Tree"]
 
 _COLUMNS = {"xyz": np.float64, "radius": np.float64, "parent": np.int64, "type": np.int64}
 
@@ -81,9 +81,28 @@ class Tree:
         *,
         comments: Sequence[str] = (),
     ) -> "Tree":
-        """A tree from nodes in any order; `parent` names rows of this order (see :func:`parents_first`)."""
+        """Make a tree of nodes in any order.
+
+        An order that is already right is kept; otherwise depth first, which keeps branches together.
+
+        Parameters
+        ----------
+        xyz, radius, parent, type, comments
+            As of a tree, but parents may come after their children, and the root may be anywhere.
+
+        Returns
+        -------
+        Tree
+            The same nodes, parents first.
+
+        Raises
+        ------
+        ValueError
+            Not exactly one root, a parent that is no row, nodes that the root does not reach (a cycle), or what is
+            wrong with any tree.
+        """
         parent = np.maximum(np.asarray(parent, dtype=np.int64), -1)
-        order = parents_first(parent)
+        order = _parents_first(parent)
         row = np.empty(len(order) + 1, dtype=np.int64)
         row[order] = np.arange(len(order))
         row[-1] = -1  # the root's parent, -1, picks this last entry and stays -1
@@ -140,23 +159,112 @@ class Tree:
             runs.append(np.array(run[::-1]))
         return runs
 
+    def scale(self, factors_xyz: Sequence[float]) -> "Tree":
+        """Stretch by a factor per axis.
 
-def parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows of a tree so that every parent comes before its children.
+        Parameters
+        ----------
+        factors_xyz
+            Three factors > 0, `x y z`; a spacing `(z, y, x)` is reversed first: ``spacing[::-1]``.
 
-    An order that is already right is kept; otherwise depth first, which keeps branches together.
+        Returns
+        -------
+        Tree
+            Radii stretched by the factors' geometric mean.
 
-    Parameters
-    ----------
-    parent
-        (n,) row of each node's parent, -1 for the root.
+        Raises
+        ------
+        ValueError
+            Not three factors > 0.
+        """
+        factors = np.asarray(factors_xyz, dtype=np.float64)
+        if factors.shape != (3,) or not (factors > 0).all():
+            raise ValueError(f"factors_xyz must be three numbers > 0, got {factors_xyz}")
+        return replace(self, xyz=self.xyz * factors, radius=self.radius * np.prod(factors) ** (1 / 3))
 
-    Raises
-    ------
-    ValueError
-        Not exactly one root, a parent that is no row, or nodes that the root does not reach (a cycle).
-    """
-    parent = np.asarray(parent, dtype=np.int64)
+    def translate(self, offset_xyz: Sequence[float]) -> "Tree":
+        """Move by an offset.
+
+        Parameters
+        ----------
+        offset_xyz
+            `x y z`, voxels.
+
+        Returns
+        -------
+        Tree
+            The same tree elsewhere.
+        """
+        return replace(self, xyz=self.xyz + np.asarray(offset_xyz, dtype=np.float64))
+
+    def mirror(self, axis: Literal["x", "y", "z"], size: int) -> "Tree":
+        """Mirror within a volume: coordinate c becomes size - 1 - c.
+
+        Vaa3D counts the rows of a TIFF from the bottom, so its trees are mirrored in y against the array.
+
+        Parameters
+        ----------
+        axis
+            Along which to mirror.
+        size
+            Of the volume along that axis, voxels.
+
+        Returns
+        -------
+        Tree
+            The mirror image.
+
+        Raises
+        ------
+        ValueError
+            No such axis.
+        """
+        if axis not in ("x", "y", "z"):
+            raise ValueError(f"axis must be 'x', 'y' or 'z', got {axis!r}")
+        xyz = self.xyz.copy()
+        column = "xyz".index(axis)
+        xyz[:, column] = size - 1 - xyz[:, column]
+        return replace(self, xyz=xyz)
+
+    def resample(self, step: float) -> "Tree":
+        """Space the nodes evenly along every unbranched run.
+
+        Parameters
+        ----------
+        step
+            Largest distance between neighbouring nodes along the path, voxels, > 0. Longer than the old spacing,
+            it cuts corners.
+
+        Returns
+        -------
+        Tree
+            Root, bifurcations and tips stay where they are; radii are interpolated along the path; a new node takes
+            the type of the old node at or after it.
+
+        Raises
+        ------
+        ValueError
+            `step` is not > 0.
+        """
+        if not step > 0:
+            raise ValueError(f"step must be > 0 voxels, got {step}")
+        xyz, radius, parent, type_ = [self.xyz[:1]], [self.radius[:1]], [np.array([-1])], [self.type[:1]]
+        new_row, n = {0: 0}, 1  # where the ends of the runs went
+        for run in self.segments():
+            along = np.r_[0.0, np.cumsum(self.edge_lengths[run[1:] - 1])]
+            at = np.linspace(0, along[-1], max(1, int(np.ceil(along[-1] / step - 1e-9))) + 1)[1:]
+            xyz.append(np.stack([np.interp(at, along, column) for column in self.xyz[run].T], axis=1))
+            radius.append(np.interp(at, along, self.radius[run]))
+            type_.append(self.type[run[1:]][np.searchsorted(along[1:], at - 1e-9).clip(max=len(run) - 2)])
+            parent.append(np.r_[new_row[run[0]], np.arange(n, n + len(at) - 1)])
+            n += len(at)
+            new_row[run[-1]] = n - 1
+        columns = (np.concatenate(parts) for parts in (xyz, radius, parent, type_))
+        return Tree(*columns, comments=self.comments)
+
+
+def _parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows in an order in which every parent comes before its children."""
     roots = np.flatnonzero(parent < 0)
     if len(roots) != 1:
         raise ValueError(f"a tree has one root, got {len(roots)}")
@@ -175,63 +283,3 @@ def parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
     if len(order) < len(parent):
         raise ValueError(f"{len(parent) - len(order)} nodes hang on a cycle of parents, not on the root")
     return np.array(order)
-
-
-def scale(tree: Tree, factors_xyz: Sequence[float]) -> Tree:
-    """Stretch a tree by a factor per axis, `x y z`; radii by the factors' geometric mean.
-
-    Raises
-    ------
-    ValueError
-        Not three factors > 0.
-    """
-    factors = np.asarray(factors_xyz, dtype=np.float64)
-    if factors.shape != (3,) or not (factors > 0).all():
-        raise ValueError(f"factors_xyz must be three numbers > 0, got {factors_xyz}")
-    return replace(tree, xyz=tree.xyz * factors, radius=tree.radius * np.prod(factors) ** (1 / 3))
-
-
-def translate(tree: Tree, offset_xyz: Sequence[float]) -> Tree:
-    """Move a tree by an offset `x y z`, voxels."""
-    return replace(tree, xyz=tree.xyz + np.asarray(offset_xyz, dtype=np.float64))
-
-
-def mirror(tree: Tree, axis: Literal["x", "y", "z"], size: int) -> Tree:
-    """Mirror a tree within a volume of `size` voxels along `axis`: c becomes size - 1 - c.
-
-    Vaa3D counts the rows of a TIFF from the bottom, so its trees are mirrored in y against the array.
-    """
-    if axis not in ("x", "y", "z"):
-        raise ValueError(f"axis must be 'x', 'y' or 'z', got {axis!r}")
-    xyz = tree.xyz.copy()
-    column = "xyz".index(axis)
-    xyz[:, column] = size - 1 - xyz[:, column]
-    return replace(tree, xyz=xyz)
-
-
-def resample(tree: Tree, step: float) -> Tree:
-    """Space the nodes evenly along every unbranched run, at most `step` voxels of path apart.
-
-    Root, bifurcations and tips stay where they are; radii are interpolated along the path; a new node takes
-    the type of the old node at or after it. A step longer than the old spacing cuts corners.
-
-    Raises
-    ------
-    ValueError
-        `step` is not > 0.
-    """
-    if not step > 0:
-        raise ValueError(f"step must be > 0 voxels, got {step}")
-    xyz, radius, parent, type_ = [tree.xyz[:1]], [tree.radius[:1]], [np.array([-1])], [tree.type[:1]]
-    new_row, n = {0: 0}, 1  # where the ends of the runs went
-    for run in tree.segments():
-        along = np.r_[0.0, np.cumsum(tree.edge_lengths[run[1:] - 1])]
-        at = np.linspace(0, along[-1], max(1, int(np.ceil(along[-1] / step - 1e-9))) + 1)[1:]
-        xyz.append(np.stack([np.interp(at, along, column) for column in tree.xyz[run].T], axis=1))
-        radius.append(np.interp(at, along, tree.radius[run]))
-        type_.append(tree.type[run[1:]][np.searchsorted(along[1:], at - 1e-9).clip(max=len(run) - 2)])
-        parent.append(np.r_[new_row[run[0]], np.arange(n, n + len(at) - 1)])
-        n += len(at)
-        new_row[run[-1]] = n - 1
-    columns = (np.concatenate(parts) for parts in (xyz, radius, parent, type_))
-    return Tree(*columns, comments=tree.comments)

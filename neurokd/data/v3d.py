@@ -38,7 +38,8 @@ def read_v3draw(path: str | os.PathLike) -> NDArray[Any]:
 
     Returns
     -------
-    Array ``z y x``, or ``c z y x`` if it has several channels; uint8, uint16 or float32.
+    NDArray
+        (z, y, x), or (c, z, y, x) if it has several channels; uint8, uint16 or float32.
 
     Raises
     ------
@@ -92,7 +93,8 @@ def write_v3draw(path: str | os.PathLike, volume: ArrayLike, *, overwrite: bool 
 
     Returns
     -------
-    The path written.
+    Path
+        Of the file.
 
     Raises
     ------

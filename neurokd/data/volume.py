@@ -3,6 +3,7 @@
 A volume is a numpy array with axes ``z y x``; its spacing is ``(z, y, x)`` in µm.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ Spacing = tuple[float, float, float]
 
 
 def check_volume(volume: ArrayLike, *, name: str = "volume") -> NDArray[Any]:
-    """Return `volume` as an array with three axes, not empty, of finite numbers; else ``ValueError``.
+    """Check that a volume is one: three axes, not empty, real and finite numbers.
 
     Parameters
     ----------
@@ -22,6 +23,16 @@ def check_volume(volume: ArrayLike, *, name: str = "volume") -> NDArray[Any]:
         Anything numpy makes an array of.
     name
         What the errors call it.
+
+    Returns
+    -------
+    NDArray
+        (z, y, x) the same values in the same type; not a copy if it was an array.
+
+    Raises
+    ------
+    ValueError
+        It is none; the message says what is wrong.
     """
     array = np.asarray(volume)
     if array.dtype.kind not in "buif":
@@ -42,11 +53,13 @@ def check_mask(mask: ArrayLike, *, shape: tuple[int, ...], name: str = "mask") -
     if array.shape != tuple(shape):
         raise ValueError(f"{name} has shape {array.shape}, its volume {tuple(shape)}")
     if array.dtype != bool and not np.isin(array, (0, array.max())).all():
-        raise ValueError(f"{name} is not boolean: it has values other than 0 and {array.max()}")
+        raise ValueError(
+            f"{name} is not boolean: it has values other than 0 and {array.max()}; compare it with a threshold first"
+        )
     return array.astype(bool)
 
 
-def check_spacing(spacing: Spacing) -> Spacing:
+def check_spacing(spacing: Sequence[float]) -> Spacing:
     """Return three positive floats ``(z, y, x)``; else ``ValueError``."""
     try:
         z, y, x = (float(size) for size in spacing)
@@ -73,12 +86,13 @@ def scale_intensity(volume: ArrayLike, *, percentiles: tuple[float, float] = (0.
 
     Returns
     -------
-    Array ``z y x``, float32 in [0, 1].
+    NDArray[float32]
+        (z, y, x) in [0, 1].
 
     Raises
     ------
     ValueError
-        Not a volume, not finite, or the same value everywhere.
+        Not a volume, not finite, the same value everywhere, or percentiles that are not 0 <= low < high <= 100.
     """
     volume = check_volume(volume)
     low, high = percentiles

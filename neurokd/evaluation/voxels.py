@@ -10,16 +10,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neurokd.data.volume import check_spacing, check_volume
+
 __all__ = ["best_threshold", "dice", "evaluate_masks", "hd95", "precision", "recall"]
 
 
 def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Foreground Dice, 2 |P and T| / (|P| + |T|), in [0, 1]; both empty = 1.
+    """Foreground Dice, 2 |P and T| / (|P| + |T|).
 
     Parameters
     ----------
     prediction, truth
         (z, y, x) masks, boolean or integer (not 0 = foreground).
+
+    Returns
+    -------
+    float
+        In [0, 1]; both empty = 1.
 
     Raises
     ------
@@ -31,17 +38,43 @@ def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
 
 
 def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Share of the predicted voxels that are true, in [0, 1]; arguments and errors as :func:`dice`.
+    """Share of the predicted voxels that are true.
 
-    An empty prediction has precision 0, unless the truth is empty, too: then 1.
+    Parameters
+    ----------
+    prediction, truth
+        (z, y, x) masks, boolean or integer (not 0 = foreground).
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 for an empty prediction, unless the truth is empty, too: then 1.
+
+    Raises
+    ------
+    ValueError
+        As :func:`dice`.
     """
     return _overlap(*_masks(prediction, truth))["precision"]
 
 
 def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Share of the true voxels that are predicted, in [0, 1]; arguments and errors as :func:`dice`.
+    """Share of the true voxels that are predicted.
 
-    An empty truth gives recall 0, unless the prediction is empty, too: then 1.
+    Parameters
+    ----------
+    prediction, truth
+        (z, y, x) masks, boolean or integer (not 0 = foreground).
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 for an empty truth, unless the prediction is empty, too: then 1.
+
+    Raises
+    ------
+    ValueError
+        As :func:`dice`.
     """
     return _overlap(*_masks(prediction, truth))["recall"]
 
@@ -78,9 +111,7 @@ def hd95(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -
     this one by a factor of four on one pair of masks.
     """
     prediction, truth = _masks(prediction, truth)
-    spacing = tuple(float(s) for s in spacing)
-    if len(spacing) != 3 or not all(0 < s < np.inf for s in spacing):
-        raise ValueError(f"spacing must be three numbers > 0 (z, y, x) in µm, got {spacing}")
+    spacing = check_spacing(spacing)
     if not prediction.any() and not truth.any():
         return 0.0
     if not prediction.any() or not truth.any():
@@ -147,8 +178,8 @@ def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_ca
     Raises
     ------
     ValueError
-        No volumes, unequal numbers of volumes and masks, a mask of another shape, a volume with NaN or
-        infinity.
+        No volumes, unequal numbers of volumes and masks, not a volume or one with NaN or infinity, a mask of
+        another shape or such as :func:`dice` refuses.
     """
     if len(volumes) == 0 or len(volumes) != len(masks):
         raise ValueError(
@@ -156,12 +187,9 @@ def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_ca
         )
     intensities, foregrounds = [], []
     for i, (volume, mask) in enumerate(zip(volumes, masks, strict=True)):
-        volume = np.asarray(volume)
-        if np.shape(mask) != volume.shape:
-            raise ValueError(f"volume {i} and its mask differ in shape (z, y, x): {volume.shape}, {np.shape(mask)}")
-        mask, _ = _masks(mask, mask)
-        if not np.isfinite(volume).all():
-            raise ValueError(f"volume {i}: intensities must be finite")
+        volume, mask = check_volume(volume, name=f"volume {i}"), _mask(mask, f"mask {i}")
+        if mask.shape != volume.shape:
+            raise ValueError(f"volume {i} and its mask differ in shape (z, y, x): {volume.shape}, {mask.shape}")
         intensities.append(np.sort(volume, axis=None))
         foregrounds.append(np.sort(volume[mask], axis=None))
     candidates = np.unique(np.concatenate([np.unique(values) for values in intensities]))
@@ -178,19 +206,17 @@ def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_ca
     return float(candidates[np.argmax(np.mean(scores, axis=0))])
 
 
+def _mask(mask: ArrayLike, name: str) -> NDArray[np.bool_]:
+    """A mask as a boolean array; a segmentation with several labels is one, a probability is not."""
+    array = check_volume(mask, name=name)
+    if array.dtype.kind == "f":
+        raise ValueError(f"{name} must be a boolean or integer mask, got {array.dtype}; threshold probabilities first")
+    return np.ascontiguousarray(array != 0)
+
+
 def _masks(prediction: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Both masks as boolean arrays of one shape."""
-    masks = {"prediction": np.asarray(prediction), "truth": np.asarray(truth)}
-    for name, mask in masks.items():
-        if mask.ndim != 3 or mask.size == 0:
-            raise ValueError(
-                f"{name} must be a mask with three axes (z, y, x) and at least one voxel, got {mask.shape}"
-            )
-        if mask.dtype.kind not in "biu":
-            raise ValueError(
-                f"{name} must be a boolean or integer mask, got {mask.dtype}; threshold probabilities first"
-            )
-    prediction, truth = (np.ascontiguousarray(mask != 0) for mask in masks.values())
+    prediction, truth = _mask(prediction, "prediction"), _mask(truth, "truth")
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction and truth differ in shape (z, y, x): {prediction.shape} and {truth.shape}")
     return prediction, truth

@@ -27,7 +27,8 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 from skimage.graph import route_through_array
 
-from neurokd.data.tree import Tree, resample
+from neurokd.data.tree import Tree
+from neurokd.data.volume import check_mask, check_spacing, check_volume
 
 __all__ = ["trace"]
 
@@ -70,7 +71,7 @@ def trace(
     -------
     Tree
         Points in voxels, root at the thickest place and of type 1 (soma), all others of type 0 (undefined).
-        Radii are in mean voxels, so that ``scale(tree, spacing[::-1])`` gives points and radii in µm. A
+        Radii are in mean voxels, so that ``tree.scale(spacing[::-1])`` gives points and radii in µm. A
         single candidate voxel gives a tree of one node. The same input always gives the same tree.
 
     Raises
@@ -80,13 +81,13 @@ def trace(
         mask, no voxel above the threshold, a parameter out of range.
     """
     grey, mask = _candidates(probability, threshold)
-    unit = np.ones(3) if spacing is None else np.asarray(spacing, dtype=np.float64)
-    if unit.shape != (3,) or not ((unit > 0) & np.isfinite(unit)).all():
-        raise ValueError(f"spacing must be three numbers > 0 (z, y, x), got {spacing}")
-    unit = unit / np.prod(unit) ** (1 / 3)
+    unit = np.array(check_spacing((1, 1, 1) if spacing is None else spacing))
+    unit /= np.prod(unit) ** (1 / 3)
     for name, value in (("max_gap", max_gap), ("min_fragment", min_fragment), ("min_branch", min_branch)):
         if not value >= 0:
             raise ValueError(f"{name} must be >= 0, got {value}")
+    if not step > 0:
+        raise ValueError(f"step must be > 0, got {step}")
 
     # Nothing happens far from the candidates; a voxel of background around them is a wall for the distance transform.
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
@@ -109,27 +110,20 @@ def trace(
     xyz, radius = (zyx[kept] + corner)[:, ::-1], np.maximum(radius[kept], 0.5)  # bridges have no radius
     tree = Tree.from_nodes(xyz, radius, parent_row, np.where(kept == soma, 1, 0))
     note = f"traced by neurokd: threshold {threshold}, max_gap {max_gap}, min_branch {min_branch}, step {step}; voxels"
-    return replace(resample(_smooth(tree), step), comments=(note,))
+    return replace(_smooth(tree).resample(step), comments=(note,))
 
 
 def _candidates(probability: ArrayLike, threshold: float) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Checked probabilities (of a mask: 0 and 1) and the candidate voxels."""
-    volume = np.asarray(probability)
-    if volume.ndim != 3 or volume.size == 0:
-        raise ValueError(f"probability must have three axes (z, y, x) and at least one voxel, got {volume.shape}")
-    if volume.dtype.kind in "biu":
-        mask = volume != 0
-        if (volume[mask] != volume.max()).any():
-            raise ValueError(f"{volume.dtype} volume holds more than two values: not a mask; give volume > threshold")
-        volume = mask.astype(np.float32)
-    elif volume.dtype.kind == "f":
-        if not np.isfinite(volume).all() or volume.min() < 0 or volume.max() > 1:
-            raise ValueError(f"probabilities must be finite and in [0, 1], got {volume.min()} to {volume.max()}")
+    volume = check_volume(probability, name="probability")
+    if volume.dtype.kind == "f":
+        if volume.min() < 0 or volume.max() > 1:
+            raise ValueError(f"probabilities must be in [0, 1], got {volume.min()} to {volume.max()}")
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold must be in [0, 1), got {threshold}")
         mask = volume > threshold
     else:
-        raise ValueError(f"probability must be of floating point, boolean or integer, got {volume.dtype}")
+        mask = volume = check_mask(volume, shape=volume.shape, name="probability")
     if not mask.any():
         raise ValueError(f"nothing to trace: no voxel above the threshold {threshold} in a volume of {volume.shape}")
     return volume.astype(np.float32, copy=False), mask

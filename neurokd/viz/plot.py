@@ -4,7 +4,7 @@ Every function returns a matplotlib figure and shows nothing. Lengths are in µm
 voxels. Stacks are grey, with a gamma below one because neurites are much dimmer than the soma; colours can be told
 apart by people with any colour vision.
 
-    comparison:   | projection | truth | hit / missed / invented | trace |
+    plot_comparison:   | stack | truth | hit / missed / invented | trace |
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +22,12 @@ from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_mask, check_volume
 from neurokd.viz.frame import BLUE, GREEN, ORANGE, SKY, WHITE, Frame
 
-__all__ = ["comparison", "history", "kernels", "projections"]
+__all__ = ["plot_comparison", "plot_history", "plot_kernels", "plot_projections"]
 
 _PAD = 20  # points between panel and title of a comparison: the legend's line
 
 
-def projections(
+def plot_projections(
     volume: ArrayLike,
     mask: ArrayLike | None = None,
     tree: Tree | None = None,
@@ -55,6 +55,11 @@ def projections(
         Exponent of the display; below one lifts what is dim.
     title
         Over the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel, or three around an empty corner; axes in µm or voxels.
 
     Raises
     ------
@@ -85,7 +90,7 @@ def projections(
     return figure
 
 
-def comparison(
+def plot_comparison(
     volume: ArrayLike,
     truth: ArrayLike | None = None,
     prediction: ArrayLike | None = None,
@@ -121,6 +126,11 @@ def comparison(
     figure
         Where to draw; a subfigure makes rows stack. None makes a new figure.
 
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
+        `figure`, or a new one; one panel for each thing given.
+
     Raises
     ------
     ValueError
@@ -154,7 +164,7 @@ def comparison(
     return figure
 
 
-def kernels(weight: Any, *, channels: Sequence[int] | None = None) -> Figure:
+def plot_kernels(weight: Any, *, channels: Sequence[int] | None = None) -> Figure:
     """An inflated patch embedding, slice by slice: one row a channel, one column a depth.
 
     Parameters
@@ -163,6 +173,11 @@ def kernels(weight: Any, *, channels: Sequence[int] | None = None) -> Figure:
         Array or tensor ``dim 1 z y x`` (or ``dim z y x``), as in ``conv.weight``.
     channels
         Which rows to show; None takes the six of largest norm.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel a channel and depth, and a colour bar; white is zero.
 
     Raises
     ------
@@ -194,7 +209,7 @@ def kernels(weight: Any, *, channels: Sequence[int] | None = None) -> Figure:
     return figure
 
 
-def history(records: Iterable[Mapping[str, float]], *, title: str = "") -> Figure:
+def plot_history(records: Iterable[Mapping[str, float]], *, title: str = "") -> Figure:
     """Loss and validation Dice against the training step.
 
     Parameters
@@ -203,6 +218,11 @@ def history(records: Iterable[Mapping[str, float]], *, title: str = "") -> Figur
         Dicts with ``step`` and ``loss`` or ``val_dice`` (or both), as `training.loop` writes them.
     title
         Over the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two panels, or one where only loss or only Dice was recorded.
 
     Raises
     ------
@@ -240,7 +260,7 @@ def _draw_dice(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float6
     best = int(np.argmax(values))
     axes.plot(steps, values, color=GREEN, marker="o", markersize=3)
     axes.plot(steps[best], values[best], "o", color=ORANGE, label=f"best {values[best]:.3f}")
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1.1 * max(values[best], 0.1))  # room for the marker
     axes.set_ylabel("validation Dice (foreground)")
 
 
