@@ -108,12 +108,12 @@ _ = nkd.plot_kernels(student.vit.patch_embed.proj.weight)
 
 # %%
 config = nkd.TrainConfig(
-    steps=20 if short else 300,
+    steps=20 if short else 200,
     batch_size=1 if short else 2,
     crop=window,
     lr=2e-3,
     lr_transferred=3e-5,
-    validate_every=20 if short else 100,
+    validate_every=20 if short else 50,
     seed=0,
 )
 result = nkd.train(student, training, validation, folder / "training", config=config)

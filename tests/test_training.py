@@ -139,6 +139,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(samples, tmp_path):
         train(Net(), *samples, tmp_path, config=SETTINGS, loss=lambda x, y: x.sum() * float("nan"), progress=False)
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run(samples, tmp_path):
+    def loss(logits, mask):
+        return torch.sqrt(0 * logits.sum())  # 0, with an infinite slope
+
+    with pytest.raises(ValueError, match="gradient is not finite at step 1"):
+        train(Net(), *samples, tmp_path, config=SETTINGS, loss=loss, progress=False)
+
+
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"batch_size": 3, "devices": 2}])
 def test_bad_settings_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

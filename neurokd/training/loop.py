@@ -61,8 +61,8 @@ class TrainConfig:
     seed
         Seed of the crops.
     precision
-        A precision of Lightning Fabric, or ``"auto"``: bf16-mixed on a GPU or CPU with instructions for it, else
-        32-true.
+        A precision of Lightning Fabric, or ``"auto"``: bf16-mixed where :func:`neurokd.inference.sliding.has_bf16`
+        says so, else 32-true.
     accelerator, devices, workers
         As in Lightning Fabric and torch's DataLoader.
     """
@@ -158,7 +158,8 @@ def train(
     FileExistsError
         If the folder holds a run and ``resume`` is not set.
     ValueError
-        If the run to be resumed had other settings (the message names them), or the loss is not finite.
+        If the run to be resumed had other settings (the message names them), or the loss or its gradient is not
+        finite.
     """
     from lightning_fabric import Fabric
     from safetensors.torch import load_file, save_file
@@ -206,7 +207,9 @@ def train(
         if not torch.isfinite(value):
             raise ValueError(f"the loss is {value.item()} at step {step}; lower the learning rate")
         fabric.backward(value)
-        fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip)
+        norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+        if not torch.isfinite(norm) and precision != "16-mixed":  # whose scaler skips such steps and goes on
+            raise ValueError(f"the gradient is not finite at step {step}; lower the learning rate")
         optimizer.step()
         optimizer.zero_grad()
         record = {
