@@ -36,7 +36,7 @@ from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.models.snake import snake_coordinates
 from neurokd.models.snake_conv import snake_conv3d
 from neurokd.models.teacher import Teacher, TeacherSource
-from neurokd.models.tubular import READINGS, TubeConfig
+from neurokd.models.tube_kernel import READINGS, TubeConfig
 from neurokd.training.losses import dice_cross_entropy
 
 GIB = 2**30

@@ -55,9 +55,11 @@ from .models.teacher import DEFAULT_TEACHER as DEFAULT_TEACHER
 from .models.teacher import Teacher as Teacher
 from .models.teacher import TeacherSource as TeacherSource
 from .models.teacher import load_teacher as load_teacher
+from .models.transfer import transfer_weights as transfer_weights
+from .models.tube_kernel import TubeConfig as TubeConfig
+from .models.tube_kernel import tube_kernel as tube_kernel
 from .models.tubular import DeformableTubularEmbed as DeformableTubularEmbed
-from .models.tubular import TubeConfig as TubeConfig
-from .models.tubular import tube_kernel as tube_kernel
+from .models.tubular import add_tubes as add_tubes
 from .models.vit import ViT3D as ViT3D
 from .models.vit import ViTConfig as ViTConfig
 from .training.distill import Distillation as Distillation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from neurokd.models.tubular import TubeConfig
+from neurokd.models.tube_kernel import TubeConfig
 from neurokd.models.vit import ViTConfig
 
 __all__ = ["PRESETS", "SegmenterConfig"]

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from neurokd.models.config import PRESETS, SegmenterConfig
 from neurokd.models.decoders import DECODERS
 from neurokd.models.families import vit_config
-from neurokd.models.inflate import inflate_state_dict
 from neurokd.models.storage import read_model, write_model
-from neurokd.models.tubular import DeformableTubularEmbed, TubeConfig
-from neurokd.models.vit import ViT3D, ViTConfig
+from neurokd.models.transfer import transfer_weights
+from neurokd.models.tube_kernel import TubeConfig
+from neurokd.models.tubular import add_tubes
+from neurokd.models.vit import ViT3D, ViTConfig, pad_to_tokens
 
 if TYPE_CHECKING:
     from neurokd.models.teacher import Teacher
@@ -58,10 +58,7 @@ class NeuronSegmenter(nn.Module):
         # Start at the share of foreground in neuron volumes (about 1 %), not at a half.
         nn.init.constant_(self.decoder.head.bias, -4.6)
         if config.tube is not None:  # last, so that a seed gives all other parts the weights they have without tubes
-            plain = self.vit.patch_embed.proj
-            self.vit.patch_embed = DeformableTubularEmbed(config.vit.dim, token=config.token, config=config.tube)
-            if config.tube.mode == "beside":
-                self.vit.patch_embed.proj = plain
+            add_tubes(self.vit, config.tube)
 
     @classmethod
     def from_teacher(
@@ -134,21 +131,7 @@ class NeuronSegmenter(nn.Module):
         )
         model = _seeded(cls, config, generator)
         if inflation != "scratch":
-            state = inflate_state_dict(
-                teacher.vit.state_dict(),
-                vit,
-                token=config.token,
-                mode=inflation,
-                mean=teacher.mean,
-                std=teacher.std,
-                slabs=config.slabs,
-            )
-            if config.tube is not None:
-                embed, patch = model.vit.patch_embed, teacher.vit.patch_embed.proj
-                embed.load_kernel(patch.weight, patch.bias, mean=teacher.mean, std=teacher.std, mode=inflation)
-                state = {key: value for key, value in state.items() if not key.startswith("patch_embed.")}
-                state |= {f"patch_embed.{key}": value for key, value in embed.state_dict().items()}
-            model.vit.load_state_dict(state)
+            transfer_weights(teacher, model.vit, mode=inflation)
         return model
 
     @classmethod
@@ -164,6 +147,7 @@ class NeuronSegmenter(nn.Module):
         decoder: str = "hybrid",
         width: int = 16,
         taps: Sequence[int] | None = None,
+        tube: TubeConfig | None = None,
         generator: torch.Generator | None = None,
     ) -> NeuronSegmenter:
         """Make a student of any width and depth with random weights, to be distilled from a teacher or not.
@@ -174,7 +158,7 @@ class NeuronSegmenter(nn.Module):
             Width of a token, number of blocks, attention heads.
         mlp_ratio
             Width inside the MLP over ``dim``.
-        token, window, decoder, taps, generator
+        token, window, decoder, taps, tube, generator
             As in :meth:`from_teacher`.
         width
             Channels of the decoder at full resolution, a multiple of 8.
@@ -199,7 +183,9 @@ class NeuronSegmenter(nn.Module):
             class_token=False,
         )
         taps = _spread_taps(depth) if taps is None else tuple(taps)
-        config = SegmenterConfig(vit=vit, token=token, window=window, taps=taps, decoder=decoder, width=width)
+        config = SegmenterConfig(
+            vit=vit, token=token, window=window, taps=taps, decoder=decoder, width=width, tube=tube
+        )
         return _seeded(cls, config, generator)
 
     def forward(self, volume: Tensor) -> Tensor:
@@ -297,12 +283,6 @@ class NeuronSegmenter(nn.Module):
         except RuntimeError as error:
             raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
         return model.eval()
-
-
-def pad_to_tokens(volume: Tensor, token: tuple[int, int, int]) -> Tensor:
-    """Pad a volume ``b c z y x`` with zeros at its far ends to whole tokens of ``token`` voxels (z, y, x)."""
-    z, y, x = (-n % t for n, t in zip(volume.shape[2:], token, strict=True))
-    return F.pad(volume, [0, x, 0, y, 0, z])
 
 
 def _spread_taps(depth: int) -> tuple[int, ...]:

@@ -8,123 +8,26 @@ One view per axis, fused into one token; every token has its own steps aside, re
             └─► inflated patch embedding ─────────────────────┴─► tokens     mode "beside"
 
 After DINeuro (Cheng et al. 2024, arXiv:2410.22078) as its abstract and public summaries describe it: 2D patch kernel
-flattened, a tubular kernel for each axis, views combined. How a flattened kernel lies in a finite crop is not told
-there, so there are four readings; these, the offsets, the fusions and the gate are ours. With t the token's voxels
-along the tube and (u, v) those across, and the teacher's kernel first resized to the token:
-
-=========  ==========================================  =======================================================
-reading    taps along the tube                         what is kept of the kernel
-=========  ==========================================  =======================================================
-literal    K = y * x of the token, one voxel apart     all weights, in a row: the plane's geometry is lost, and
-                                                       in a shallow crop most taps lie on the clamped border
-patch      the same K within one token, t / K apart    close to its row sums: neighbouring taps read the same two
-                                                       voxels, so most of the kernel's energy cancels
-lines      t, one voxel apart                          its sums over columns (or rows)
-grid       t slices of u x v, each shifted as a whole  everything: at zero offset it is plain inflation
-=========  ==========================================  =======================================================
+flattened, a tubular kernel for each axis, views combined. The offsets, the fusions, the gate and the four readings of
+"flattened" (:mod:`neurokd.models.tube_kernel`) are ours.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from einops import einsum, rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neurokd.models.inflate import grey_fold, inflate_depth, inflate_kernel, resize_kernel
-from neurokd.models.snake import AXES, axis_number, lateral_axes, sample_at, snake_coordinates
+from neurokd.models.inflate import grey_fold, inflate_kernel
+from neurokd.models.snake import axis_number, lateral_axes, sample_at, snake_coordinates
+from neurokd.models.tube_kernel import TubeConfig, tube_kernel
+from neurokd.models.vit import ViT3D
 
-__all__ = ["DeformableTubularEmbed", "TubeConfig", "tube_kernel"]
-
-READINGS = ("literal", "patch", "lines", "grid")
-CHOICES = {
-    "reading": READINGS,
-    "fusion": ("mean", "gate", "concat"),
-    "mode": ("beside", "instead"),
-    "inflation": ("average", "center"),
-    "summed": ("columns", "rows"),
-}
-
-
-@dataclass(frozen=True)
-class TubeConfig:
-    """Settings of a :class:`DeformableTubularEmbed`.
-
-    Parameters
-    ----------
-    reading
-        ``"literal"``, ``"patch"``, ``"lines"`` or ``"grid"``, see the table of this module.
-    fusion
-        ``"mean"`` of the views; ``"gate"``: a softmax over the views, computed from their tokens; ``"concat"``: a
-        linear layer on the views side by side. All start as the mean.
-    mode
-        ``"beside"`` the inflated patch embedding, behind a gate that starts at zero, or ``"instead"`` of it.
-    axes
-        Directions of the tubes, some of the letters ``z``, ``y`` and ``x``.
-    slope
-        Largest step aside per voxel along the tube, in voxels.
-    inflation
-        ``grid`` only: ``"average"`` or ``"center"``. Average by default: under center all but the middle slice are
-        zero at first, so that shifting them changes nothing and the offsets learn nothing until they are not.
-    summed
-        ``lines`` only: whether the kernel's ``"columns"`` or ``"rows"`` are summed. (Summed, not averaged: a volume
-        that is constant across the tube then gets the teacher's own response.)
-    """
-
-    reading: str = "grid"
-    fusion: str = "mean"
-    mode: str = "beside"
-    axes: str = AXES
-    slope: float = 1.0
-    inflation: str = "average"
-    summed: str = "columns"
-
-    def __post_init__(self) -> None:
-        """Check the choices."""
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {list(choices)}")
-        if not self.axes or len(set(self.axes)) != len(self.axes) or not set(self.axes) <= set(AXES):
-            raise ValueError(f"axes is {self.axes!r}; it must be some of 'zyx', each once")
-        if not self.slope >= 0:
-            raise ValueError(f"slope is {self.slope}; it must be 0 or more")
-
-
-def tube_kernel(weight: Tensor, axis: str, *, token: Sequence[int], config: TubeConfig) -> Tensor:
-    """Lay a 2D kernel along an axis.
-
-    Parameters
-    ----------
-    weight
-        Grey kernel ``d 1 y x``, from :func:`neurokd.models.inflate.grey_fold`.
-    axis
-        ``"z"``, ``"y"`` or ``"x"``.
-    token
-        Size (z, y, x) of a token in voxels. The kernel is resized to it by the rule of
-        :func:`neurokd.models.inflate.resize_kernel`: to (y, x) for ``literal`` and ``patch``; to the token's length
-        along the axis for ``lines``; to its two sizes across the axis, ascending, for ``grid``.
-    config
-        Settings.
-
-    Returns
-    -------
-    Tensor
-        ``d k q``: K taps along the tube, and ``q`` points across it at each tap (1 but for ``grid``). Where nothing is
-        enlarged, it sums to the sum of ``weight``.
-    """
-    length = token[axis_number(axis)]
-    if config.reading in ("literal", "patch"):
-        return rearrange(resize_kernel(weight, tuple(token[1:])), "d 1 y x -> d (y x) 1")
-    if config.reading == "lines":
-        line = resize_kernel(weight, (length, length)).sum(-1 if config.summed == "columns" else -2)
-        return rearrange(line, "d 1 k -> d k 1")
-    across = tuple(token[lateral] for lateral in lateral_axes(axis))
-    slices = inflate_depth(resize_kernel(weight, across), length, mode=config.inflation)
-    return rearrange(slices, "d 1 k u v -> d k (u v)")
+__all__ = ["DeformableTubularEmbed", "add_tubes"]
 
 
 class TubeView(nn.Module):
@@ -204,17 +107,17 @@ class DeformableTubularEmbed(nn.Module):
     torch.Size([2, 32, 2, 3, 3])
     """
 
-    def __init__(self, dim: int, *, token: Sequence[int], config: TubeConfig = TubeConfig()) -> None:
+    def __init__(self, dim: int, *, token: Sequence[int], config: TubeConfig | None = None) -> None:
         super().__init__()
         if len(token) != 3 or min(token) < 1:
             raise ValueError(f"token is {tuple(token)}; it must be three positive sizes (z, y, x) in voxels")
-        self.token, self.config = tuple(token), config
-        self.views = nn.ModuleList(TubeView(dim, axis, self.token, config) for axis in config.axes)
-        count = len(config.axes)
-        if config.fusion == "gate":
+        self.token, self.config = tuple(token), config or TubeConfig()
+        self.views = nn.ModuleList(TubeView(dim, axis, self.token, self.config) for axis in self.config.axes)
+        count = len(self.config.axes)
+        if self.config.fusion == "gate":
             self.fuse = nn.Linear(count * dim, count)
             nn.init.zeros_(self.fuse.weight)
-        elif config.fusion == "concat":
+        elif self.config.fusion == "concat":
             self.fuse = nn.Linear(count * dim, dim)
             with torch.no_grad():
                 self.fuse.weight.copy_(repeat(torch.eye(dim) / count, "d e -> d (view e)", view=count))
@@ -222,7 +125,7 @@ class DeformableTubularEmbed(nn.Module):
             self.fuse = None
         if self.fuse is not None:
             nn.init.zeros_(self.fuse.bias)
-        beside = config.mode == "beside"
+        beside = self.config.mode == "beside"
         self.proj = nn.Conv3d(1, dim, self.token, stride=self.token) if beside else None
         self.gate = nn.Parameter(torch.zeros(dim, 1, 1, 1)) if beside else None
 
@@ -286,3 +189,20 @@ class DeformableTubularEmbed(nn.Module):
         if self.proj is None:
             return self.fused(volume)
         return self.proj(volume) + self.gate * self.fused(volume)
+
+
+def add_tubes(vit: ViT3D, config: TubeConfig) -> None:
+    """Give a transformer for grey volumes a tubular patch embedding.
+
+    Parameters
+    ----------
+    vit
+        Is changed. Where the settings say ``"beside"`` its own patch embedding goes on with the weights it has, and
+        nothing that it computes changes until the gate does.
+    config
+        Settings.
+    """
+    plain = vit.patch_embed.proj
+    vit.patch_embed = DeformableTubularEmbed(vit.config.dim, token=vit.token, config=config)
+    if config.mode == "beside":
+        vit.patch_embed.proj = plain

@@ -186,3 +186,9 @@ class ViT3D(nn.Module):
             If the volume does not divide into tokens.
         """
         return self.norm(self.block_outputs(volume, [len(self.blocks) - 1])[0])
+
+
+def pad_to_tokens(volume: Tensor, token: tuple[int, int, int]) -> Tensor:
+    """Pad a volume ``b c z y x`` with zeros at its far ends to whole tokens of ``token`` voxels (z, y, x)."""
+    z, y, x = (-n % t for n, t in zip(volume.shape[2:], token, strict=True))
+    return F.pad(volume, [0, x, 0, y, 0, z])

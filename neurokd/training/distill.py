@@ -25,7 +25,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from neurokd.models.segmenter import NeuronSegmenter, pad_to_tokens
+from neurokd.models.segmenter import NeuronSegmenter
+from neurokd.models.vit import pad_to_tokens
 from neurokd.training.similarity import cosine_loss, gram_loss, mse_loss
 from neurokd.training.views import AXES, TokenCache, multi_view_tokens
 
