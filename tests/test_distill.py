@@ -10,6 +10,7 @@ from einops import rearrange, reduce, repeat
 from torch import nn
 
 from neurokd.data.datasets import Sample
+from neurokd.data.io import scale_intensity
 from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.models.teacher import Teacher, TeacherSource
 from neurokd.training.distill import Distillation, DistillConfig
@@ -383,6 +384,24 @@ def test_projections_learn_in_the_loop(teacher, tmp_path):
     weights = [p for p in zip(before, distil.learned(), strict=True) if p[0].ndim > 1]
     assert len(weights) == 3
     assert not any(torch.equal(a, b) for a, b in weights)
+
+
+def test_an_anchor_holds_the_tokens_while_fine_tuning(teacher, tmp_path):
+    """The student's own teacher: where the task alone carries the tokens away, they stay near with it."""
+    config = replace(SETTINGS, steps=30, batch_size=1, validate_every=30, lr_transferred=1e-3)
+    drift = {}
+    for weight in (0.0, 10.0):
+        student = NeuronSegmenter.from_teacher(
+            teacher, preset="tiny", token=(4, 16, 16), window=(8, 32, 32), generator=torch.Generator().manual_seed(0)
+        )
+        anchor = distillation(teacher, student, views=("z",), slices=1, weight=weight)
+        assert not list(anchor.learned())
+        run = {"config": config, "distillation": anchor, "progress": False}
+        train(student, [sample(0)], [sample(1)], tmp_path / str(weight), **run)
+        volume = torch.from_numpy(scale_intensity(sample(5).volume))[None, None]
+        _, maps = student.eval().forward_with_tokens(volume, student.config.taps)
+        drift[weight] = anchor.compare(maps, anchor.targets(volume))[0].item()
+    assert drift[10.0] < 0.75 * drift[0.0]
 
 
 @pytest.mark.weights
