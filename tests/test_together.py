@@ -9,7 +9,7 @@ import torch
 from neurokd.data.datasets import simulated_neurons
 from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.models.teacher import Teacher, TeacherSource
-from neurokd.models.tubular import TubeConfig
+from neurokd.models.tube_kernel import TubeConfig
 from neurokd.training.distill import Distillation, DistillConfig
 from neurokd.training.loop import TrainConfig, train
 from neurokd.training.losses import SegmentationLoss
