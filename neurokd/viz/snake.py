@@ -9,7 +9,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.volume import Spacing, check_volume
@@ -17,8 +19,8 @@ from neurokd.viz.frame import GREEN, ORANGE, SKY, Frame
 
 __all__ = ["plot_snake"]
 
-# Told apart by colour, by line and by marker; the last two by colour and line.
-_STYLES = [(ORANGE, "-", "o"), (SKY, "-", "s"), (GREEN, "--", ""), ("#CC79A7", ":", "")]
+# Told apart by colour, width and line: a later tube on top of an earlier one leaves the earlier one's rim in sight.
+_STYLES = [(ORANGE, "-", 4.5), (SKY, "-", 2.0), (GREEN, "--", 1.5), ("#CC79A7", ":", 1.5)]
 
 
 def plot_snake(
@@ -26,7 +28,7 @@ def plot_snake(
     tubes: Mapping[str, ArrayLike],
     *,
     spacing: Spacing | None = None,
-    brightest: float = 0.01,
+    brightest: float = 0.03,
     gamma: float = 0.5,
     title: str = "",
 ) -> Figure:
@@ -44,7 +46,7 @@ def plot_snake(
     brightest
         Share of the voxels that is drawn in space, from 0 to 1.
     gamma
-        Exponent of the projections' grey; below one lifts what is dim.
+        Exponent of the display; below one lifts what is dim.
     title
         Over the figure.
 
@@ -75,7 +77,7 @@ def plot_snake(
         [["space", "xy", "zy", "xz"]], figsize=(13, 3.9), width_ratios=(1.5, 1, 1, 1), layout="constrained",
         per_subplot_kw={"space": {"projection": "3d"}},
     )  # fmt: skip
-    _cloud(panels["space"], frame, volume, brightest)
+    _cloud(panels["space"], frame, volume, brightest, gamma)
     for plane in ("xy", "zy", "xz"):
         frame.show(panels[plane], volume, plane, gamma=gamma, dimmed=True)
         panels[plane].set(xlabel=f"{plane[0]} ({frame.unit})", ylabel=f"{plane[1]} ({frame.unit})")
@@ -96,22 +98,26 @@ def _places(taps: Any) -> NDArray[np.float64]:
     return taps
 
 
-def _cloud(axes: Any, frame: Frame, volume: NDArray[Any], brightest: float) -> None:
+def _cloud(axes: Any, frame: Frame, volume: NDArray[Any], brightest: float, gamma: float) -> None:
     """Draw the brightest voxels as dots in equal scale on all axes, darker where brighter."""
     count = max(1, round(brightest * volume.size))
     order = np.argsort(volume, axis=None, kind="stable")[-count:]
+    bright = volume.ravel()[order].astype(float)
+    norm = PowerNorm(gamma, vmin=min(0.0, bright.min()), vmax=bright.max() or 1.0)
     z, y, x = (index * size for index, size in zip(np.unravel_index(order, volume.shape), frame.spacing, strict=True))
-    axes.scatter(x, y, z, c=volume.ravel()[order], cmap="gray_r", vmin=0, s=5, alpha=0.25, linewidths=0)
+    axes.scatter(x, y, z, c=bright, cmap="gray_r", norm=norm, s=14, alpha=0.3, linewidths=0)
     depth, height, width = frame.lengths
     axes.set(xlim=(0, width), ylim=(height, 0), zlim=(0, depth))
     axes.set(**{f"{axis}label": f"{axis} ({frame.unit})" for axis in "xyz"})
-    axes.set_box_aspect((width, height, depth), zoom=0.85)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_major_locator(MaxNLocator(3))
+    axes.set_box_aspect((width, height, depth), zoom=0.9)
     axes.view_init(elev=25, azim=-65)
 
 
-def _tube(axes: Axes, taps: NDArray[np.float64], style: tuple[str, str, str], name: str) -> None:
-    colour, line, marker = style
-    axes.plot(*taps.T, color=colour, linestyle=line, marker=marker, markersize=2.5, linewidth=1.3, label=name)
+def _tube(axes: Axes, taps: NDArray[np.float64], style: tuple[str, str, float], name: str) -> None:
+    colour, line, linewidth = style
+    axes.plot(*taps.T, color=colour, linestyle=line, linewidth=linewidth, label=name)
     middle = taps[(len(taps) - 1) // 2 : len(taps) // 2 + 1].mean(0, keepdims=True)
     axes.plot(*middle.T, "o", markersize=7, markerfacecolor="none", markeredgecolor="black", markeredgewidth=2)
     axes.plot(*middle.T, "o", markersize=6, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1)
