@@ -82,5 +82,6 @@ from .viz.plot import plot_comparison as plot_comparison
 from .viz.plot import plot_history as plot_history
 from .viz.plot import plot_kernels as plot_kernels
 from .viz.plot import plot_projections as plot_projections
+from .viz.snake import plot_snake as plot_snake
 
 __version__: str
