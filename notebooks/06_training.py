@@ -11,7 +11,7 @@
 # >
 # > **Know first.** `00_quickstart`, gradient descent.
 # >
-# > **Takes.** @TIME@ on 2 CPU cores, 2 GB of memory. No download beyond the teacher (90 MB, the first time).
+# > **Takes.** Some minutes on 2 CPU cores, more of them while other things run. No download beyond the teacher (90 MB, the first time).
 
 # %%
 import inspect
