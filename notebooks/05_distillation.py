@@ -11,7 +11,7 @@
 # >
 # > **Know first.** `00_quickstart`; what a token of a vision transformer is.
 # >
-# > **Takes.** @TIME@ on 2 CPU cores, @MEM@ GB of memory. No download beyond the teacher (90 MB, the first time).
+# > **Takes.** Some minutes on 2 CPU cores. No download beyond the teacher (90 MB, the first time).
 #
 # *Inflation* copies the teacher's weights, so the student must have the teacher's width. *Distillation* copies none: it compares what the two networks answer.
 #
