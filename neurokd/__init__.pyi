@@ -30,6 +30,7 @@ from .data.swc import read_swc as read_swc
 from .data.swc import write_swc as write_swc
 from .data.v3d import read_v3draw as read_v3draw
 from .data.v3d import write_v3draw as write_v3draw
+from .data.v3dpbd import read_v3dpbd as read_v3dpbd
 from .evaluation.voxels import best_threshold as best_threshold
 from .evaluation.voxels import dice as dice
 from .evaluation.voxels import evaluate_masks as evaluate_masks
