@@ -9,6 +9,11 @@ from . import inference as inference
 from . import models as models
 from . import training as training
 from . import viz as viz
+from .data.bigneuron import GoldPair as GoldPair
+from .data.bigneuron import PairCheck as PairCheck
+from .data.bigneuron import check_pair as check_pair
+from .data.bigneuron import convert_gold166 as convert_gold166
+from .data.bigneuron import index_gold166 as index_gold166
 from .data.datasets import Sample as Sample
 from .data.datasets import fly_neuron as fly_neuron
 from .data.datasets import simulated_neurons as simulated_neurons
