@@ -10,8 +10,6 @@ from . import models as models
 from . import training as training
 from . import viz as viz
 from .data.bigneuron import GoldPair as GoldPair
-from .data.bigneuron import PairCheck as PairCheck
-from .data.bigneuron import check_pair as check_pair
 from .data.bigneuron import convert_gold166 as convert_gold166
 from .data.bigneuron import index_gold166 as index_gold166
 from .data.datasets import Sample as Sample
@@ -23,6 +21,8 @@ from .data.io import read_spacing as read_spacing
 from .data.io import read_volume as read_volume
 from .data.io import scale_intensity as scale_intensity
 from .data.io import write_volume as write_volume
+from .data.pair import PairCheck as PairCheck
+from .data.pair import check_pair as check_pair
 from .data.patches import Patches as Patches
 from .data.simulate import Growth as Growth
 from .data.simulate import Microscope as Microscope
@@ -88,6 +88,7 @@ from .viz.plot import plot_comparison as plot_comparison
 from .viz.plot import plot_history as plot_history
 from .viz.plot import plot_kernels as plot_kernels
 from .viz.plot import plot_projections as plot_projections
+from .viz.slices import plot_slice as plot_slice
 from .viz.snake import plot_snake as plot_snake
 
 __version__: str

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from pbd import encode
 
-from neurokd.data.bigneuron import GoldPair, check_pair, convert_gold166, index_gold166
+from neurokd.data.bigneuron import GoldPair, convert_gold166, index_gold166
 from neurokd.data.datasets import split_by_source
 from neurokd.data.io import read_spacing, read_volume, write_volume
+from neurokd.data.pair import check_pair
 from neurokd.data.patches import Patches
 from neurokd.data.swc import Tree, rasterise, read_swc, write_swc
 

@@ -24,18 +24,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from tqdm.auto import tqdm
 
 from neurokd.data.datasets import Sample
 from neurokd.data.io import read_spacing, read_volume, write_volume
-from neurokd.data.swc import Tree, rasterise, read_swc, write_swc
-from neurokd.data.volume import Spacing, check_volume
+from neurokd.data.pair import check_pair
+from neurokd.data.swc import rasterise, read_swc, write_swc
+from neurokd.data.volume import Spacing
 
-__all__ = ["GoldPair", "PairCheck", "check_pair", "convert_gold166", "index_gold166"]
+__all__ = ["GoldPair", "convert_gold166", "index_gold166"]
 
 _log = logging.getLogger(__name__)
 _SUFFIXES = (".v3dpbd", ".v3draw", ".raw", ".tif", ".tiff")  # the first that is there is taken
@@ -99,44 +97,6 @@ class GoldPair:
         return Sample(self.name, volume, mask, tree, self.spacing, self.source)
 
 
-@dataclass(frozen=True)
-class PairCheck:
-    """Where the nodes of a tree lie in a volume; all shares are of all its nodes.
-
-    Attributes
-    ----------
-    nodes
-        Number of nodes.
-    inside
-        Share that lies inside the volume.
-    bright
-        Share on bright voxels.
-    bright_mirrored
-        The same for the tree mirrored in y.
-    chance
-        Share of bright voxels in the volume: what nodes at random places would reach.
-    """
-
-    nodes: int
-    inside: float
-    bright: float
-    bright_mirrored: float
-    chance: float
-
-    @property
-    def mirrored(self) -> bool:
-        """Whether the tree fits better mirrored in y, by more than a fifth of its nodes."""
-        return self.bright_mirrored > self.bright + 0.2
-
-    @property
-    def fits(self) -> bool:
-        """Whether half of the nodes or more are on bright voxels."""
-        return self.bright >= 0.5
-
-    def __str__(self) -> str:
-        return f"{self.bright:.0%} of {self.nodes} nodes on bright voxels, {self.bright_mirrored:.0%} mirrored in y"
-
-
 def index_gold166(folder: str | os.PathLike) -> list[GoldPair]:
     """Find the pairs in a gold166 folder, in one of its subsets, or in what `convert_gold166` wrote.
 
@@ -183,39 +143,6 @@ def index_gold166(folder: str | os.PathLike) -> list[GoldPair]:
     if not pairs:
         raise ValueError(f"{root}: no volume ({', '.join(_SUFFIXES)}) with an SWC file beside it")
     return list(pairs.values())
-
-
-def check_pair(volume: ArrayLike, tree: Tree, *, percentile: float = 99.0) -> PairCheck:
-    """Check that a tree lies on what is bright in its volume, and which way up.
-
-    Vaa3D counts the rows of a TIFF from the bottom: what was traced on one is mirrored in y against the array.
-
-    Parameters
-    ----------
-    volume
-        Intensities ``z y x``.
-    tree
-        In voxels of `volume`.
-    percentile
-        Bright is what reaches this percentile of all voxels and is above zero.
-
-    Returns
-    -------
-    PairCheck
-        The shares of nodes inside, on bright voxels, and on bright voxels when mirrored.
-
-    Raises
-    ------
-    ValueError
-        Not a volume, or a percentile that is not from 0 to below 100.
-    """
-    volume = check_volume(volume)
-    if not 0 <= percentile < 100:
-        raise ValueError(f"percentile must be from 0 to below 100, got {percentile}")
-    bright = (volume >= np.quantile(volume, percentile / 100, method="inverted_cdf")) & (volume > 0)
-    inside, share = _shares(bright, tree)
-    _, share_mirrored = _shares(bright, tree.mirror("y", volume.shape[1]))
-    return PairCheck(len(tree), inside, share, share_mirrored, float(bright.mean()))
 
 
 def convert_gold166(pairs: Sequence[GoldPair], folder: str | os.PathLike) -> list[GoldPair]:
@@ -290,11 +217,3 @@ def _subset(root: Path, volume: Path) -> str:
 def _spacing(volume: Path, subset: str) -> Spacing | None:
     stated = read_spacing(volume)
     return stated or next((size for name, size in _VOXEL_SIZES.items() if name in subset), None)
-
-
-def _shares(bright: NDArray[np.bool_], tree: Tree) -> tuple[float, float]:
-    """Shares of nodes inside the volume, and on bright voxels."""
-    places = np.rint(tree.zyx)
-    inside = ((places >= 0) & (places < bright.shape)).all(axis=1)
-    hits: NDArray[Any] = bright[tuple(places[inside].astype(np.int64).T)]
-    return float(inside.mean()), float(hits.sum() / len(tree))

@@ -35,15 +35,26 @@ class Frame:
         self.spacing = (1.0, 1.0, 1.0) if spacing is None else check_spacing(spacing)
         self.lengths = tuple(n * s for n, s in zip(shape, self.spacing, strict=True))
 
-    def show(self, axes: Axes, volume: NDArray[Any], plane: str = "xy", *, gamma: float, dimmed: bool = False) -> None:
+    def show(
+        self,
+        axes: Axes,
+        volume: NDArray[Any],
+        plane: str = "xy",
+        *,
+        gamma: float,
+        dimmed: bool = False,
+        like: NDArray[Any] | None = None,
+    ) -> None:
         """Draw the maximum projection in grey; dimmed where something else goes on top.
 
-        The brightest 0.5 % of what is not black are cut, for a soma is far brighter than its neurites.
+        The brightest 0.5 % of what is not black are cut, for a soma is far brighter than its neurites; with `like`
+        black and white are those of that volume, so that slices of one volume can be compared.
         """
         pixels = _project(volume, plane).astype(float)
-        lit = pixels[pixels > 0]
+        scale = pixels if like is None else _project(like, plane).astype(float)
+        lit = scale[scale > 0]
         top = float(np.percentile(lit, 99.5)) if lit.size else 1.0
-        norm = PowerNorm(gamma, vmin=min(0.0, float(pixels.min())), vmax=top, clip=True)
+        norm = PowerNorm(gamma, vmin=min(0.0, float(scale.min())), vmax=top, clip=True)
         axes.set_facecolor("black")
         self._draw(axes, pixels, plane, cmap="gray", norm=norm, alpha=0.5 if dimmed else 1.0)
 
@@ -52,11 +63,14 @@ class Frame:
         axes.set_facecolor("black")
         self._draw(axes, _project(mask, plane)[..., None] * np.array(to_rgba(colour, alpha)), plane)
 
-    def trace(self, axes: Axes, tree: Tree, plane: str = "xy") -> None:
-        """Draw the edges of a tree in blue and its root as an orange dot."""
+    def trace(
+        self, axes: Axes, tree: Tree, plane: str = "xy", *, edges: NDArray[np.int64] | None = None, alpha: float = 1.0
+    ) -> None:
+        """Draw the edges of a tree, or some of them, in blue and its root as an orange dot."""
         columns = ["xyz".index(axis) for axis in plane]
         points = tree.xyz[:, columns] * [self.spacing["zyx".index(axis)] for axis in plane]
-        axes.add_collection(LineCollection(points[tree.edges], colors=SKY, linewidths=1.2), autolim=False)
+        lines = points[tree.edges if edges is None else edges]
+        axes.add_collection(LineCollection(lines, colors=SKY, linewidths=1.2, alpha=alpha), autolim=False)
         axes.plot(*points[tree.parent < 0].T, "o", color=ORANGE, markersize=4, scalex=False, scaley=False)
 
     def scale_bar(self, axes: Axes) -> None:
