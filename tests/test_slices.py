@@ -52,7 +52,7 @@ def test_edges_are_plain_where_they_pass_through(z: int, reach: float, near: lis
     points = TREE.xyz[:, :2] * [0.25, 0.5]
     edges = [tuple(map(tuple, points[edge])) for edge in TREE.edges]
     assert drawn[1.0] == {edges[k] for k in near}
-    assert drawn[0.3] == set(edges) - drawn[1.0]
+    assert drawn[0.4] == set(edges) - drawn[1.0]
 
 
 def test_the_mask_is_that_of_the_slice() -> None:

@@ -66,7 +66,7 @@ def plot_slice(
     if tree is not None:
         ends = tree.zyx[tree.edges][..., 0]
         near = (ends.min(axis=1) <= z + reach) & (ends.max(axis=1) >= z - reach)
-        frame.trace(axes, tree, edges=tree.edges[~near], alpha=0.3)
+        frame.trace(axes, tree, edges=tree.edges[~near], alpha=0.4)
         frame.trace(axes, tree, edges=tree.edges[near])
     frame.scale_bar(axes)
     depth = "" if spacing is None else f", {z * frame.spacing[0]:.1f} µm deep"
