@@ -55,9 +55,7 @@ pieces, background = {}, {}
 for name, part in views.items():
     image, truth = volume[part].max(axis=0), sample.mask[part].any(axis=0)
     pieces[name], background[name] = ndimage.label(truth, np.ones((3, 3)))[1], np.median(image[~truth])
-    print(
-        f"{name:<12}{truth.mean():>15.1%}{pieces[name]:>8}{background[name]:>12.2f}{np.median(image[truth]):>9.2f}"
-    )
+    print(f"{name:<12}{truth.mean():>15.1%}{pieces[name]:>8}{background[name]:>12.2f}{np.median(image[truth]):>9.2f}")
 assert pieces["slice"] > pieces["projection"]
 assert background["slice"] < background["slab of 9"] < background["projection"]
 
@@ -92,7 +90,7 @@ def slices(sample: nkd.Sample) -> torch.Tensor:
     return torch.from_numpy(nkd.scale_intensity(sample.volume)[4::8])[:, None]
 
 
-blocks = [2, 8] if short else [2, 5, 8, 11]
+blocks = [5, 11] if short else [2, 5, 8, 11]
 tokens = {"real": {}, "shuffled": {}}  # network -> sample -> block -> b d y x
 for name, network in (("real", teacher), ("shuffled", shuffled)):
     for one in tqdm(neurons, desc=f"tokens of the {name} network"):
@@ -110,7 +108,7 @@ assert all(labels[name].shape == maps[blocks[0]][:, 0].shape for name, maps in t
 # A token has 384 numbers. Principal component analysis (PCA) finds the directions in which tokens differ most; the first three become red, green and blue. Colours are hard to read for some, and hard to interpret for all, so each component stands beside them alone.
 
 # %% mystnb={"image": {"alt": "A slice, its tokens in false colours, and three components; the second one is a smooth gradient over the image."}}
-middle = 8 if short else 5
+middle = 5
 maps = torch.cat([tokens["real"][one.name][middle] for one in parts["train"]])
 pca = nkd.TokenPCA.fit(maps)
 show = {"z": z, "block": middle, "spacing": sample.spacing}
@@ -144,6 +142,7 @@ assert max(found) > 2 * truth.mean()
 #
 # In each block six *heads* decide which tokens look at which. The class token was trained to say what a picture shows; where does it look in a slice through a neuron?
 
+
 # %% mystnb={"image": {"alt": "A slice and the class token's attention in six heads; several of them follow the neurites."}}
 def head_titles(values: torch.Tensor) -> dict[str, torch.Tensor]:
     """Attention heads y x by name, in multiples of what each patch would get if all got the same."""
@@ -162,10 +161,7 @@ scores = {}
 for name, network in (("real", teacher), ("shuffled", shuffled)):
     for part in ("validation", "test"):
         looks = torch.cat(
-            [
-                nkd.attention_maps(network, slices(one), block=middle, magnification=magnification)
-                for one in parts[part]
-            ]
+            [nkd.attention_maps(network, slices(one), block=middle, magnification=magnification) for one in parts[part]]
         )
         truth = np.concatenate([labels[one.name] for one in parts[part]]).ravel()
         scores[name, part] = [nkd.average_precision(head.flatten(), truth) for head in looks.unbind(1)]
@@ -183,9 +179,16 @@ _ = nkd.plot_maps(
     label="attention (mean = 1)", title=f"slice {z}",
 )  # fmt: skip
 is_neurite = torch.from_numpy(filled > 0)
-gain = looks[:, is_neurite].sum(1) / looks.sum(dim=(1, 2)) / is_neurite.double().mean()
-print("attention to neurites, in multiples of their area:", " ".join(f"{value:.1f}" for value in gain))
-assert gain.max() > 1
+darkest = reduce(volume[z], "(y a) (x b) -> y x", "mean", y=grid[0], x=grid[1])
+elsewhere = tuple(int(k) for k in np.unravel_index(darkest.argmin(), darkest.shape))
+gains = {}
+for name, query in (("neurite", on_neurite), ("background", elsewhere)):
+    looks = nkd.attention_maps(teacher, picture, block=middle, query=query, magnification=2 * magnification)[0]
+    gains[name] = looks[:, is_neurite].sum(1) / looks.sum(dim=(1, 2)) / is_neurite.double().mean()
+    print(
+        f"from {name:<10} to neurites, in multiples of their area:", " ".join(f"{value:.1f}" for value in gains[name])
+    )
+assert gains["neurite"].mean() > gains["background"].mean()
 
 # %% [markdown]
 # Some heads look along the neighbourhood, some look for what is like themselves, wherever it is. This is how a token in the middle of a gap could come to know that it lies between two pieces of neurite, and it is what we want to carry into 3D.
@@ -203,16 +206,14 @@ def together(maps: dict, part: str) -> np.ndarray:
     return np.concatenate([rearrange(np.asarray(maps[s.name]), "b d y x -> (b y x) d") for s in parts[part]])
 
 
-raw = {
-    one.name: rearrange(slices(one), "b 1 (y a) (x c) -> b (a c) y x", a=token, c=token).numpy() for one in neurons
-}
+raw = {one.name: rearrange(slices(one), "b 1 (y a) (x c) -> b (a c) y x", a=token, c=token).numpy() for one in neurons}
 contenders = {
     name: {block: {sample: maps[block] for sample, maps in by_sample.items()} for block in blocks}
     for name, by_sample in tokens.items()
 } | {"raw voxels": {0: raw}}
 truth = {part: together({name: value[:, None] for name, value in labels.items()}, part)[:, 0] for part in parts}
 
-penalties = (1e-1, 1e-3) if short else (1e-1, 1e-2, 1e-3, 1e-4)
+penalties = (1e-1, 1e-3) if short else (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 by_block, probes = {}, {}
 for name, by in contenders.items():
     tried = {}
@@ -224,15 +225,16 @@ for name, by in contenders.items():
     by_block[name] = {block: max(tried[block, penalty][0] for penalty in penalties) for block in by}
     chosen = max(tried, key=lambda choice: tried[choice][0])
     probes[name] = (*chosen, tried[chosen][1])
-by_block["brightest voxel"] = {
-    0: nkd.average_precision(together(raw, "validation").max(axis=1), truth["validation"])
-}
+by_block["brightest voxel"] = {0: nkd.average_precision(together(raw, "validation").max(axis=1), truth["validation"])}
 
 # %% [markdown]
 # And now, once, the test neurons.
 
 # %% mystnb={"image": {"alt": "Average precision by block and precision-recall curves; the real network lies above its controls."}}
-curves = {name: (probe(together(contenders[name][block], "test")), truth["test"]) for name, (block, _, probe) in probes.items()}
+curves = {
+    name: (probe(together(contenders[name][block], "test")), truth["test"])
+    for name, (block, _, probe) in probes.items()
+}
 curves["brightest voxel"] = together(raw, "test").max(axis=1), truth["test"]
 _ = nkd.plot_probes(curves, by_block)
 
@@ -353,9 +355,9 @@ except FileNotFoundError as error:  # neither in NEUROKD_DATA nor in the cache, 
     print(error)
 
 if fly is not None:
-    whole = tuple(slice(n // token * token) for n in fly.volume.shape[1:])
-    trace = nkd.rasterise(fly.tree, fly.volume.shape)[:, *whole]
-    scaled = nkd.scale_intensity(fly.volume)[:, *whole]
+    rows, columns = (n // token * token for n in fly.volume.shape[1:])
+    trace = nkd.rasterise(fly.tree, fly.volume.shape)[:, :rows, :columns]
+    scaled = nkd.scale_intensity(fly.volume)[:, :rows, :columns]
     chosen = np.linspace(10, len(scaled) - 10, 2 if short else 8).astype(int)
     pictures = torch.from_numpy(scaled[chosen])[:, None]
     block, _, probe = probes["real"]

@@ -20,7 +20,7 @@
 # positions     37 x 37 ──────────resample──────────► 12 x 12 ──repeat──► 4 x 12 x 12
 # ```
 #
-# (The first paper that did this to segment neurons is arXiv:2405.02686; *average* and *center* below are its two variants. What it leaves open, token sizes and colours among it, is our choice.)
+# (arXiv:2405.02686 proposes such an initialisation for neurons, in two variants, *average* and *center*. What its abstract and summaries leave open, colours and token sizes among it, is our choice.)
 
 # %%
 import matplotlib.pyplot as plt
@@ -57,7 +57,7 @@ print("kernel", tuple(weight.shape), "· slice", tuple(picture.shape))
 #
 # $$\sum_c W_c \frac{v - \mu_c}{\sigma_c} + b = \Big(\sum_c \frac{W_c}{\sigma_c}\Big) v + \Big(b - \sum_c \frac{\mu_c}{\sigma_c} \textstyle\sum W_c\Big)$$
 #
-# It is a *sum* over colours. Taking their mean instead, as is often done, leaves a third of the response.
+# It is a *sum* over colours. Taking their mean instead, as some code does, leaves a third of the response.
 
 # %%
 grey, grey_bias = nkd.grey_fold(weight, bias, mean=teacher.mean, std=teacher.std)
@@ -83,7 +83,7 @@ assert 0.3 < left < 0.37
 # %% [markdown]
 # ## 2 · Smaller tokens
 #
-# In notebook 02 pictures were magnified so that a patch covers 8 voxels instead of 14. In 3D that would cost several times the memory. Instead the kernel is made smaller, such that it says on the 8 x 8 voxels what the teacher says on the same voxels magnified.
+# In notebook 02 pictures were magnified so that a patch covers 8 voxels instead of 14. For a volume that would mean three times the voxels, made up by interpolation, only for the first layer to throw them together again. So the kernel is made smaller instead, such that it says on 8 x 8 voxels what the teacher says on the same voxels magnified.
 #
 # Magnifying one patch is linear: $X \mapsto A X A^\top$ with a fixed 14 x 8 matrix $A$. A kernel's answer is a product with the patch, $\langle w, A X A^\top \rangle = \langle A^\top w A, X \rangle$. So the kernel we want is $w' = A^\top w A$: the **transpose rule**. Nothing is approximated.
 #
@@ -113,21 +113,29 @@ shrunken = F.interpolate(noise, size=(token, token), mode="bicubic", align_corne
 errors = {}
 print(f"{'error of the token':<20}{'magnified slice':>17}{'shrunken noise':>16}")
 for name, kernel in (("transpose rule", small), ("pseudo-inverse", pseudo)):
-    errors[name] = off(answers(kernel, patches), answers(grey, magnified)), off(answers(kernel, shrunken), answers(grey, noise))
+    errors[name] = (
+        off(answers(kernel, patches), answers(grey, magnified)),
+        off(answers(kernel, shrunken), answers(grey, noise)),
+    )
     print(f"{name:<20}{errors[name][0]:>17.0e}{errors[name][1]:>16.2f}")
 assert errors["transpose rule"][0] < 1e-9  # our question: exact
 assert errors["pseudo-inverse"][0] > 0.2
 assert errors["pseudo-inverse"][1] < errors["transpose rule"][1]  # its own question: the better compromise
 
 # %% mystnb={"image": {"alt": "Kernels of five channels: red, green, blue, folded to grey, 8 x 8 by the transpose rule and by the pseudo-inverse."}}
-channels = grey.flatten(1).norm(dim=1).argsort(descending=True)[:60:12].tolist()
+smooth = (small.flatten(1).norm(dim=1) / grey.flatten(1).norm(dim=1) * token / patch).sort(descending=True)
+channels = smooth.indices[[0, 1, 2, 3, len(grey) // 2]].tolist()
+print(
+    "share of the kernel that a magnified picture can show (1: all):",
+    smooth.values[[0, 1, 2, 3, len(grey) // 2]].tolist(),
+)
 steps = {"red": weight[:, 0], "green": weight[:, 1], "blue": weight[:, 2], "grey fold": grey[:, 0]}
 _ = nkd.plot_kernel_steps(
     steps | {"8 x 8,\ntranspose rule": small[:, 0], "8 x 8,\npseudo-inverse": pseudo[:, 0]}, channels=channels
 )
 
 # %% [markdown]
-# (Each column has its own scale, given above it.) The kernels are edges, bars and blobs, which is what a first layer needs for neurites, too. The transpose rule gathers each kernel's weight in fewer taps, so its numbers are larger; its sum is the same, so a flat patch gets the same token.
+# (Each column has its own scale, given above it.) The upper four rows are this teacher's smoothest kernels; the last is a typical one, and most look like that. The transpose rule gathers a kernel's weight in fewer taps, so its numbers are larger; its sum is the same, so a flat patch gets the same token. The pseudo-inverse has larger numbers still: it makes up for contrast that shrinking takes from noise, and that a magnified picture never had.
 #
 # In a whole picture there is one difference left: interpolation of the whole sees neighbouring patches at the border of a patch, and ours does not. What does that do to the tokens, at the beginning and at the end of the teacher?
 
@@ -183,6 +191,14 @@ for mode, kernel in inflated.items():
         response[mode].append(float(F.conv3d(box, kernel, stride=(depth, token, token)).norm() / reference))
 assert np.allclose(response["average"], 1 / depth) and np.allclose(response["center"], [0, 0, 1, 0])
 
+with torch.enable_grad():  # what one step of training would do to the zeros of center
+    kernel = inflated["center"].clone().requires_grad_()
+    box = rearrange(volume[z - 2 : z + 2], "z y x -> 1 1 z y x")
+    F.conv3d(box, kernel, stride=(depth, token, token)).square().mean().backward()
+gradient = kernel.grad.square().sum(dim=(0, 1, 3, 4)).sqrt()
+print("gradient of center's four slices:", " ".join(f"{value:.2g}" for value in gradient))
+assert gradient.min() > 0.1 * gradient.max()
+
 figure, axes = plt.subplots(figsize=(5, 2.6), layout="constrained")
 for shift, (mode, values), colour in zip((-0.2, 0.2), response.items(), ("#0072B2", "#E69F00"), strict=True):
     axes.bar(np.arange(depth) + shift, values, width=0.38, color=colour, label=mode)
@@ -191,7 +207,7 @@ axes.spines[["top", "right"]].set_visible(False)
 _ = axes.legend(frameon=False)
 
 # %% [markdown]
-# *Average* sees every slice, dimly: a neurite in one slice of four is four times fainter, as if out of focus. *Center* sees one slice sharply and is blind to the others, until training fills the zeros, which get a gradient from the first step on. In the abstract of arXiv:2405.02686 center is the better one.
+# *Average* sees every slice, dimly: a neurite in one slice of four is four times fainter, as if out of focus. *Center* sees one slice sharply and is blind to the others, until training fills the zeros, which get a gradient from the first step on. Summaries of arXiv:2405.02686 report center as the better one.
 #
 # ## 4 · Positions
 #
@@ -343,7 +359,9 @@ shrink = F.interpolate(torch.eye(2 * patch, dtype=torch.float64)[:, None, :, Non
 shrink = rearrange(shrink, "j 1 i 1 -> i j")
 transposed = torch.einsum("ij,dcik,kl->dcjl", shrink, grey, shrink)
 errors = {
-    "resize_kernel (pseudo-inverse)": off(answers(nkd.resize_kernel(grey, (2 * patch, 2 * patch)), magnified), answers(grey, patches)),
+    "resize_kernel (pseudo-inverse)": off(
+        answers(nkd.resize_kernel(grey, (2 * patch, 2 * patch)), magnified), answers(grey, patches)
+    ),
     "transpose of shrinking": off(answers(transposed, magnified), answers(grey, patches)),
 }
 for name, error in errors.items():

@@ -124,7 +124,10 @@ def test_bad_probes_are_named():
 def test_a_token_is_a_neurite_if_one_voxel_is():
     masks = np.zeros((2, 4, 6), bool)
     masks[0, 1, 2] = masks[1, 2, 5] = masks[1, 3, 5] = True
-    assert token_labels(masks, token=(2, 3)).tolist() == [[[True, False], [False, False]], [[False, False], [False, True]]]
+    assert token_labels(masks, token=(2, 3)).tolist() == [
+        [[True, False], [False, False]],
+        [[False, False], [False, True]],
+    ]
     with pytest.raises(ValueError, match="whole tokens"):
         token_labels(masks, token=(3, 3))
 
@@ -196,7 +199,10 @@ def test_bad_blocks_and_queries_are_named():
 
 
 def test_components_are_those_of_the_singular_value_decomposition():
-    maps = torch.randn(3, 6, 4, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([5, 1, 3, 0.1, 2, 1])[:, None, None]
+    maps = (
+        torch.randn(3, 6, 4, 5, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([5, 1, 3, 0.1, 2, 1])[:, None, None]
+    )
     pca = TokenPCA.fit(maps, components=4)
     tokens = rearrange(maps.double(), "b d y x -> (b y x) d").numpy()
     _, values, axes = np.linalg.svd(tokens - tokens.mean(axis=0), full_matrices=False)
@@ -215,7 +221,10 @@ def test_what_is_the_same_at_a_place_in_all_images_is_taken_off():
     generator = torch.Generator().manual_seed(0)
     place = 10 * torch.randn(1, 4, 6, 6, generator=generator)
     content = torch.randn(50, 1, 6, 6, generator=generator) * torch.tensor([0.0, 0, 1, 0])[:, None, None]
-    plain, per_place = TokenPCA.fit(place + content, components=1), TokenPCA.fit(place + content, components=1, per_place=True)
+    plain, per_place = (
+        TokenPCA.fit(place + content, components=1),
+        TokenPCA.fit(place + content, components=1, per_place=True),
+    )
     assert plain.axes[0, 2].abs() < 0.99
     np.testing.assert_allclose(per_place.axes.abs()[0], [0, 0, 1, 0], atol=1e-6)
     # On a finer grid the place is interpolated: what is smooth goes away there, too.
@@ -296,7 +305,9 @@ def test_the_sliders_picture_shows_the_tokens_of_that_slice():
         scaled = torch.from_numpy(volume[z] / np.percentile(volume[volume > 0], 99.5)).float().clamp(0, 1)
         expected = pca(teacher.feature_maps(scaled[None, None], [2], magnification=magnification)[0])[0]
         assert list(found)[:2] == [f"slice {z}", f"a token covers {16 / magnification:.1f} voxels"]
-        np.testing.assert_allclose(found["component 2"].images[0].get_array(), expected[1], atol=0.02 * expected.abs().max())
+        np.testing.assert_allclose(
+            found["component 2"].images[0].get_array(), expected[1], atol=0.02 * expected.abs().max()
+        )
     with pytest.raises(ValueError, match="z is -1"):
         plot_slice_features(teacher, pca, volume, z=-1)
 

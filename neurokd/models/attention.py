@@ -1,6 +1,6 @@
 """Where a teacher looks: the attention of one of its tokens to the patches of the image.
 
-    token "class" --softmax(q . k / sqrt(d))--> one share for each patch, head by head
+token "class" --softmax(q . k / sqrt(d))--> one share for each patch, head by head
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def attention_maps(
     fused, attention.fused_attn = attention.fused_attn, False
     hook = attention.attn_drop.register_forward_hook(lambda *args: found.append(args[2][:, :, token, prefix:].clone()))
     try:
-        vit.forward_intermediates(
-            teacher.normalise(images), indices=[block], stop_early=True, intermediates_only=True
-        )
+        vit.forward_intermediates(teacher.normalise(images), indices=[block], stop_early=True, intermediates_only=True)
     finally:
         hook.remove()
         attention.fused_attn = fused

@@ -235,7 +235,10 @@ def plot_views(
     if not 0 <= z < len(volume) or thickness < 1:
         raise ValueError(f"z is {z} and thickness {thickness}; the volume has slices 0 to {len(volume) - 1}")
     slab = slice(max(0, z - thickness // 2), z + thickness // 2 + 1)
-    views = {f"slice {z}": slice(z, z + 1), f"maximum of slices {slab.start} to {min(slab.stop, len(volume)) - 1}": slab}
+    views = {
+        f"slice {z}": slice(z, z + 1),
+        f"maximum of slices {slab.start} to {min(slab.stop, len(volume)) - 1}": slab,
+    }
     views[f"maximum of all {len(volume)} slices"] = slice(None)
     frame = Frame(volume.shape, spacing)
     height = 3.2 * frame.lengths[1] / frame.lengths[2] + 0.7

@@ -61,9 +61,10 @@ def plot_kernel_steps(
     for name, kernel in kernels.items():
         if kernel.ndim != 3 or not len(channels) or not all(0 <= channel < len(kernel) for channel in channels):
             raise ValueError(f"step {name!r} must be dim y x with channels {list(channels)}, got shape {kernel.shape}")
-    limits = {name: np.abs(kernel[list(channels)]).max() or 1.0 for name, kernel in kernels.items()}
+    limits = {name: np.abs(kernel[list(channels)]).max() for name, kernel in kernels.items()}
     if shared:
         limits = dict.fromkeys(limits, max(limits.values()))
+    limits = {name: limit or 1.0 for name, limit in limits.items()}  # a kernel of zeros is white
     size = (1.25 * len(kernels) + (1.2 if shared else 0.4), 1.25 * len(channels) + 0.8)
     figure, grid = plt.subplots(len(channels), len(kernels), squeeze=False, figsize=size, layout="compressed")
     for column, (name, kernel) in zip(grid.T, kernels.items(), strict=True):
@@ -154,6 +155,7 @@ def plot_positions(vit: ViT3D, grid: tuple[int, int, int], *, place: tuple[float
         drawn = axes.imshow(alike, cmap="cividis", vmin=low, vmax=1)
         axes.plot(*point, "o", color=ORANGE, markersize=5, markerfacecolor="none")
         axes.set(title=name, xlabel="token in x")
+        axes.locator_params(integer=True, nbins=6)
     panels[0, 0].set_ylabel("token in y")
     figure.colorbar(drawn, ax=panels, label="cosine similarity", shrink=0.8)
     return figure
