@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from neurokd.data import datasets
-from neurokd.data.datasets import Patches, Sample, fly_neuron, simulated_neurons, split_by_source
+from neurokd.data.datasets import Sample, fly_neuron, simulated_neurons, split_by_source
 from neurokd.data.io import scale_intensity
+from neurokd.data.patches import Patches
 
 SHAPE = (20, 24, 28)
 RNG = np.random.default_rng(0)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import timm
 import torch
+from einops import repeat
+from test_vit import ARCHITECTURES, randomised
 from torch import nn
 
 from neurokd.data.io import scale_intensity
@@ -46,6 +48,31 @@ def test_takes_over_blocks_and_inflated_embedding(teacher, inflation):
     assert "stand-in" in model.config.teacher
 
 
+@pytest.mark.parametrize(
+    "architecture",
+    ["deit_small_distilled_patch16_224", "vit_so400m_patch16_siglip_256", "vit_small_plus_patch16_dinov3"],
+)
+def test_a_student_of_another_family_sees_what_its_teacher_sees_and_is_saved_whole(architecture, tmp_path):
+    vit = randomised(architecture, **ARCHITECTURES[architecture]).float()
+    source = TeacherSource(name="stand-in", kind="file", detail="random, for tests", sha256="0" * 64)
+    teacher = Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
+    model = student(teacher, token=(4, 4, 4), decoder="plain").eval()
+    grey = torch.rand(1, 1, 12, 20)
+    volume = repeat(grey, "b c y x -> b c z y x", z=8)
+    with torch.no_grad():
+        for ours, theirs in zip(
+            model.vit.feature_maps(volume, [0, 1, 2]), teacher.feature_maps(grey, [0, 1, 2]), strict=True
+        ):
+            theirs = repeat(theirs, "b d y x -> b d z y x", z=2)
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * theirs.norm(dim=1).max().item())
+        loaded = NeuronSegmenter.from_pretrained(model.save_pretrained(tmp_path / "model"))
+        assert loaded.config == model.config
+        assert torch.equal(loaded(volume), model(volume))
+    model(volume).square().mean().backward()
+    without = {n for n, p in model.named_parameters() if p.grad is None}
+    assert without <= {"vit.norm.weight", "vit.norm.bias"}
+
+
 def test_scratch_has_the_same_shape_and_nothing_of_the_teacher(teacher):
     scratch, transferred = student(teacher, inflation="scratch"), student(teacher)
     assert {k: v.shape for k, v in scratch.state_dict().items()} == {
@@ -78,6 +105,35 @@ def test_tokens_reach_the_logits(teacher):
             for norm in model.norms:
                 nn.init.zeros_(norm.weight)
             assert (model(volume) - before).abs().max() > 1e-3
+
+
+def test_from_scratch_has_the_shape_asked_for_and_can_be_kept(tmp_path):
+    model = NeuronSegmenter.from_scratch(
+        dim=48, depth=5, heads=3, mlp_ratio=2, window=(8, 40, 36), generator=torch.Generator().manual_seed(0)
+    ).eval()
+    assert [tuple(block.mlp.fc1.weight.shape) for block in model.vit.blocks] == [(96, 48)] * 5
+    assert model.config.taps == (1, 2, 4)
+    assert model.config.vit.grid == (5, 5)
+    assert model.parameter_groups()["transferred"] == []
+    volume = torch.rand(1, 1, 8, 40, 36)
+    with torch.no_grad():
+        assert torch.equal(
+            NeuronSegmenter.from_pretrained(model.save_pretrained(tmp_path / "m"))(volume), model(volume)
+        )
+    with pytest.raises(ValueError, match="dim 50 is not a multiple of heads 3"):
+        NeuronSegmenter.from_scratch(dim=50)
+
+
+@torch.no_grad()
+def test_tokens_beside_the_logits_are_those_of_the_transformer(teacher):
+    model, volume = student(teacher).eval(), torch.rand(2, 1, 8, 30, 32)
+    logits, maps = model.forward_with_tokens(volume, [3, 0, 3])
+    assert torch.equal(logits, model(volume))
+    expected = model.vit.feature_maps(nn.functional.pad(volume, [0, 0, 0, 2]), [0, 3])
+    for map_, tap in zip(maps, (1, 0, 1), strict=True):
+        assert torch.equal(map_, expected[tap])
+    with pytest.raises(ValueError, match="within 0 to 3"):
+        model.forward_with_tokens(volume, [4])
 
 
 def test_same_generator_same_model_and_the_global_state_is_left_alone(teacher):
@@ -134,7 +190,7 @@ def test_damaged_models_are_named(teacher, tmp_path):
     folder = student(teacher).save_pretrained(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"width": 24}))
-    with pytest.raises(ValueError, match=r"model\.safetensors does not fit"):
+    with pytest.raises(ValueError, match=r"weights in .*model do not fit"):
         NeuronSegmenter.from_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(config | {"colour": "red"}))
     with pytest.raises(ValueError, match=r"config\.json.*colour"):

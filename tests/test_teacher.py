@@ -9,7 +9,8 @@ import timm
 import torch
 from einops import rearrange, repeat
 from safetensors.torch import save_file
-from test_vit import as_volume_model, timm_block_outputs
+from test_vit import ARCHITECTURES, as_volume_model, randomised, timm_block_outputs
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from neurokd.models import teacher as module
 from neurokd.models import wheels
@@ -73,18 +74,29 @@ def test_bad_files_are_named(tmp_path):
         load_teacher("vit_tiny_patch16_224", file=tmp_path / "code.pth")
 
 
-def test_hub_cache_is_used_without_network(offline):
+def test_short_names_are_weights_that_timm_knows():
+    known = timm.list_pretrained(list(module.ALIASES.values()))
+    assert sorted(known) == sorted(module.ALIASES.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("dino", "vit_small_patch16_224.dino"), ("dinov3", "vit_small_patch16_dinov3.lvd1689m")]
+)
+def test_hub_cache_is_used_without_network(offline, name, model):
     """A cache folder as the hub's client lays it out, filled by hand."""
-    repository = offline / "hub" / "models--timm--vit_small_patch16_224.dino"
+    repository = offline / "hub" / f"models--timm--{model}"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("c0ffee")
     snapshot = repository / "snapshots" / "c0ffee"
     snapshot.mkdir(parents=True)
-    vit = timm.create_model("vit_small_patch16_224.dino", pretrained=False, num_classes=0)
+    vit = timm.create_model(model, pretrained=False, num_classes=0)
     save_file(vit.state_dict(), snapshot / "model.safetensors")
-    teacher = load_teacher("dino")
-    assert (teacher.source.kind, teacher.source.detail) == ("hub", "timm/vit_small_patch16_224.dino")
-    assert torch.equal(teacher.vit.state_dict()["pos_embed"], vit.state_dict()["pos_embed"])
+    teacher = load_teacher(name)
+    assert (teacher.source.kind, teacher.source.detail) == ("hub", f"timm/{model}")
+    state = teacher.vit.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in vit.state_dict().items())
+    # The architecture's own default is another: that of the weights which timm lists first for it.
+    assert (teacher.mean, teacher.std) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
 def test_wheel_is_cached_in_float16_and_same_weights_come_back(offline, monkeypatch):
@@ -139,40 +151,59 @@ def test_nobody_answers_on_a_closed_port():
     assert not module._answers(f"http://127.0.0.1:{port}")
 
 
-def test_feature_maps_are_timms_on_the_magnified_image():
-    vit = tiny_vit()
+def as_teacher(vit):
     source = module.TeacherSource(name="t", kind="file", detail="", sha256="0" * 64)
-    teacher = Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
-    images = torch.rand(2, 1, 24, 40)
-    (map_,) = teacher.feature_maps(images, [11], magnification=2)
-    large = torch.nn.functional.interpolate(images, size=(48, 80), mode="bicubic").clamp(0, 1)
-    tokens = timm_block_outputs(vit, (repeat(large, "b 1 y x -> b 3 y x") - 0.5) / 0.5)[0][-1]
-    torch.testing.assert_close(map_, tokens[:, 1:].transpose(1, 2).reshape(2, 192, 3, 5))
+    return Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_feature_maps_are_timms_on_the_magnified_image(architecture):
+    vit = randomised(architecture, **ARCHITECTURES[architecture])
+    images = torch.rand(2, 1, 6, 10, dtype=torch.float64)
+    first, last = as_teacher(vit).feature_maps(images, [0, 2], magnification=2)
+    large = torch.nn.functional.interpolate(images, size=(12, 20), mode="bicubic").clamp(0, 1)
+    tokens = timm_block_outputs(vit, (repeat(large, "b 1 y x -> b 3 y x") - 0.5) / 0.5)[0]
+    for ours, theirs in ((first, tokens[1]), (last, tokens[3])):
+        patches = rearrange(theirs[:, vit.num_prefix_tokens :], "b (y x) d -> b d y x", y=3)
+        torch.testing.assert_close(ours, patches, rtol=0, atol=1e-9)
+
+
+def test_bad_images_are_named():
+    teacher, images = as_teacher(tiny_vit()), torch.rand(2, 1, 24, 40)
     with pytest.raises(ValueError, match="magnification"):
         teacher.feature_maps(images, [11], magnification=0)
     with pytest.raises(ValueError, match="b c y x"):
         teacher(torch.zeros(2, 24, 40))
 
 
+def assert_inflation_equals(teacher, *, grey):
+    """Two slabs of the inflated model against the teacher on the slice, in float32, relative to the largest token."""
+    theirs = timm_block_outputs(teacher.vit, teacher.normalise(grey))[0][1:]
+    for mode in ("average", "center"):
+        options = {"depth": 5, "slabs": 2, "balance_prefix": True, "mean": teacher.mean, "std": teacher.std}
+        model = as_volume_model(teacher.vit, mode=mode, **options)
+        ours = model.block_outputs(repeat(grey, "b 1 y x -> b 1 z y x", z=10), range(len(theirs)))
+        for a, b in zip(ours, theirs, strict=True):
+            b = torch.cat([b[:, :1], b[:, 1:].repeat(1, 2, 1)], dim=1)
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * b.norm(dim=-1).max().item())
+
+
 @pytest.mark.weights
 @torch.no_grad()
 def test_real_teacher_equals_its_inflation_in_every_block(real_teacher):
     grey = torch.rand(1, 1, 70, 98, generator=torch.Generator().manual_seed(0))
-    theirs = timm_block_outputs(real_teacher.vit, real_teacher.normalise(grey))[0][1:]
-    for mode in ("average", "center"):
-        model = as_volume_model(
-            real_teacher.vit,
-            mode=mode,
-            depth=5,
-            slabs=2,
-            balance_prefix=True,
-            mean=real_teacher.mean,
-            std=real_teacher.std,
-        )
-        ours = model.block_outputs(repeat(grey, "b 1 y x -> b 1 z y x", z=10), range(12))
-        for a, b in zip(ours, theirs, strict=True):
-            b = torch.cat([b[:, :1], b[:, 1:].repeat(1, 2, 1)], dim=1)
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * b.norm(dim=-1).max().item())
+    assert_inflation_equals(real_teacher, grey=grey)
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+@torch.no_grad()
+def test_real_clip_equals_its_inflation_in_every_block():
+    try:
+        teacher = load_teacher("vit_base_patch16_clip_quickgelu_224.openai_int8")
+    except RuntimeError as error:
+        pytest.skip(f"no real CLIP: {error}")
+    assert_inflation_equals(teacher, grey=torch.rand(1, 1, 64, 96, generator=torch.Generator().manual_seed(0)))
 
 
 @pytest.mark.weights

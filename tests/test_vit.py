@@ -5,18 +5,29 @@ import timm
 import torch
 from einops import repeat
 
-from neurokd.models.inflate import inflate_state_dict, vit_config
+from neurokd.models.families import vit_config
+from neurokd.models.inflate import inflate_state_dict
 from neurokd.models.vit import ViT3D, ViTConfig
 
-ARCHITECTURES = {
-    "vit_small_patch16_224": {},
-    "vit_small_patch14_dinov2": {"img_size": 70},
-    "vit_small_patch14_reg4_dinov2": {"img_size": 70},
-    "vit_base_patch16_clip_quickgelu_224": {"img_size": 64},
+SMALL = {"depth": 3, "embed_dim": 64, "num_heads": 4, "patch_size": 4, "img_size": 20}
+ARCHITECTURES = {  # the structure of each family, small
+    "vit_small_patch16_224": SMALL,  # also DINO, MAE and DeiT
+    "vit_small_patch14_dinov2": SMALL,
+    "vit_small_patch14_reg4_dinov2": SMALL,
+    "vit_giant_patch14_dinov2": SMALL | {"mlp_ratio": 4},  # packed SwiGLU
+    "deit3_small_patch16_224": SMALL,
+    "deit_small_distilled_patch16_224": SMALL,
+    "vit_base_patch16_clip_quickgelu_224": SMALL,
+    "vit_base_patch16_siglip_224": SMALL,
+    "vit_so400m_patch16_siglip_256": SMALL,
+    "vit_small_patch16_dinov3": SMALL,
+    "vit_small_patch16_dinov3_qkvb": SMALL,
+    "vit_small_plus_patch16_dinov3": SMALL,
+    "eva_giant_patch14_224": SMALL,
 }
 
 
-def randomised(architecture, *, seed=0, depth=4, **options):
+def randomised(architecture, *, seed=0, depth=3, **options):
     """A timm model in float64 whose every parameter is drawn anew: a fresh one's LayerScale of 1e-5 hides errors."""
     vit = timm.create_model(architecture, num_classes=0, dynamic_img_size=True, depth=depth, **options).double().eval()
     generator = torch.Generator().manual_seed(seed)

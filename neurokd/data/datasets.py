@@ -24,12 +24,11 @@ from tqdm.auto import tqdm
 from neurokd.data.files import cache_folder
 from neurokd.data.growth import VOXEL
 from neurokd.data.io import read_volume
-from neurokd.data.patches import Patches
 from neurokd.data.simulate import Growth, Microscope, simulate_neuron
 from neurokd.data.swc import Tree, read_swc
 from neurokd.data.volume import Spacing
 
-__all__ = ["Patches", "Sample", "fly_neuron", "simulated_neurons", "split_by_source"]
+__all__ = ["Sample", "fly_neuron", "simulated_neurons", "split_by_source"]
 
 # Files of a repository at fixed commits, each with its SHA-256.
 _RIVULET = "https://raw.githubusercontent.com/RivuletStudio/rivuletpy"

@@ -13,14 +13,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from neurokd.models.segmenter import SegmenterConfig
+from neurokd.models.config import SegmenterConfig
 
 __all__ = ["DECODERS", "HybridDecoder", "PlainDecoder"]
 

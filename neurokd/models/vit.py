@@ -2,13 +2,13 @@
 
 The 2D teacher and the 3D student differ in two places only: the patch embedding (a 3D convolution) and the
 position embedding (a learned depth part is added, which starts at zero). Blocks are those of a plain ViT
-(Dosovitskiy et al. 2021, arXiv:2010.11929), so that a 2D state dict fits without renaming:
+(Dosovitskiy et al. 2021, arXiv:2010.11929; :mod:`neurokd.models.blocks`), so that their weights are copied:
 
     volume  b c z y x
       |  patch_embed.proj       one token per (tz, ty, tx) voxels
     tokens  b (z y x) d  + pos_embed (y, x), the same in each slab  + depth_embed (z)
       |  [cls_token] [reg_token] in front
-      |  blocks:  + ls1(attn(norm1(.)))   + ls2(mlp(norm2(.)))
+      |  blocks, where DINOv3's turn queries and keys by (y, x), the same in each slab
     tokens  b n d
 
 A *slab* is one layer of tokens along z.
@@ -18,149 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neurokd.models.blocks import Block, ViTConfig
+from neurokd.models.rope import rotary_angles
+
 __all__ = ["ViT3D", "ViTConfig"]
-
-
-@dataclass(frozen=True)
-class ViTConfig:
-    """What has to be known of a plain ViT to build it, in 2D terms.
-
-    Parameters
-    ----------
-    dim, depth, heads, hidden
-        Width of a token, number of blocks, attention heads, width inside the MLP.
-    patch
-        The teacher's patch size in pixels (y, x).
-    grid
-        The grid (y, x) of patches on which the position embedding was trained.
-    class_token
-        Whether a class token stands before the patch tokens.
-    registers
-        Number of register tokens (Darcet et al. 2024, arXiv:2309.16588).
-    position_on_prefix
-        Whether class and register tokens have position embeddings of their own.
-    layer_scale
-        Whether the branches are scaled by a learned vector (LayerScale, DINOv2).
-    pre_norm
-        Whether tokens are normalised before the first block (CLIP).
-    activation
-        ``"gelu"`` or ``"quick_gelu"`` (OpenAI's CLIP).
-    qkv_bias
-        Whether the query, key and value projections have a bias.
-    final_norm
-        Whether a norm follows the last block.
-    norm_eps
-        Epsilon of every LayerNorm.
-    """
-
-    dim: int
-    depth: int
-    heads: int
-    hidden: int
-    patch: tuple[int, int]
-    grid: tuple[int, int]
-    class_token: bool = True
-    registers: int = 0
-    position_on_prefix: bool = True
-    layer_scale: bool = False
-    pre_norm: bool = False
-    activation: str = "gelu"
-    qkv_bias: bool = True
-    final_norm: bool = True
-    norm_eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        """Check what cannot be repaired later."""
-        if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation is {self.activation!r}; it must be one of {sorted(ACTIVATIONS)}")
-        object.__setattr__(self, "patch", tuple(self.patch))  # JSON gives lists
-        object.__setattr__(self, "grid", tuple(self.grid))
-
-    @property
-    def prefix(self) -> int:
-        """Number of tokens before the patch tokens."""
-        return int(self.class_token) + self.registers
-
-
-class QuickGELU(nn.Module):
-    """``x * sigmoid(1.702 x)``, the approximation that OpenAI's CLIP was trained with."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a tensor of any shape elementwise."""
-        return x * torch.sigmoid(1.702 * x)
-
-
-ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
-
-
-class LayerScale(nn.Module):
-    """A learned factor per channel (Touvron et al. 2021, arXiv:2103.17239)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.full((dim,), 0.1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale ``... d`` by channel."""
-        return x * self.gamma
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over all tokens of a volume."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.qkv = nn.Linear(config.dim, 3 * config.dim, bias=config.qkv_bias)
-        self.proj = nn.Linear(config.dim, config.dim)
-
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Attend; ``x`` is ``b n d``, ``bias`` is added to the logits of each key and has shape ``n``."""
-        q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
-        mask = None if bias is None else rearrange(bias, "n -> 1 1 1 n")
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.proj(rearrange(x, "b h n d -> b n (h d)"))
-
-
-class Mlp(nn.Module):
-    """Two linear layers with an activation between them."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.dim, config.hidden)
-        self.act = ACTIVATIONS[config.activation]()
-        self.fc2 = nn.Linear(config.hidden, config.dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``b n d`` token by token."""
-        return self.fc2(self.act(self.fc1(x)))
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(config.dim, eps=config.norm_eps)
-        self.attn = Attention(config)
-        self.ls1 = LayerScale(config.dim) if config.layer_scale else nn.Identity()
-        self.norm2 = nn.LayerNorm(config.dim, eps=config.norm_eps)
-        self.mlp = Mlp(config)
-        self.ls2 = LayerScale(config.dim) if config.layer_scale else nn.Identity()
-
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Map ``b n d`` to the same shape; ``bias`` as in :class:`Attention`."""
-        x = x + self.ls1(self.attn(self.norm1(x), bias))
-        return x + self.ls2(self.mlp(self.norm2(x)))
 
 
 class PatchEmbed(nn.Module):
@@ -216,7 +83,7 @@ class ViT3D(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim)) if config.class_token else None
         self.reg_token = nn.Parameter(torch.zeros(1, config.registers, config.dim)) if config.registers else None
         places = math.prod(config.grid) + (config.prefix if config.position_on_prefix else 0)
-        self.pos_embed = nn.Parameter(torch.zeros(1, places, config.dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, places, config.dim)) if config.learned_position else None
         self.depth_embed = nn.Parameter(torch.zeros(1, slabs, config.dim))
         self.norm_pre = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
@@ -240,15 +107,17 @@ class ViT3D(nn.Module):
         return tuple(size // token for size, token in zip(sizes, self.token, strict=True))
 
     def positions(self, grid: tuple[int, int, int]) -> tuple[Tensor | float, Tensor]:
-        """Return the position embeddings of the prefix tokens and of the patch tokens, ``1 n d`` each."""
+        """Return the embeddings added to the prefix tokens and to the patch tokens, ``1 n d`` each."""
+        depth = rearrange(self.depth_embed, "1 z d -> 1 d z")
+        if grid[0] != depth.shape[-1]:
+            depth = F.interpolate(depth, size=grid[0], mode="linear", align_corners=False)
+        if self.pos_embed is None:
+            return 0.0, repeat(depth, "1 d z -> 1 (z y x) d", y=grid[1], x=grid[2])
         prefix = self.config.prefix if self.config.position_on_prefix else 0
         plane = rearrange(self.pos_embed[:, prefix:], "1 (y x) d -> 1 d y x", y=self.config.grid[0])
         if grid[1:] != self.config.grid:
             # As timm does it, so that a resized image gets the same positions from the teacher and from us.
             plane = F.interpolate(plane.float(), size=grid[1:], mode="bicubic", antialias=True).to(plane.dtype)
-        depth = rearrange(self.depth_embed, "1 z d -> 1 d z")
-        if grid[0] != depth.shape[-1]:
-            depth = F.interpolate(depth, size=grid[0], mode="linear", align_corners=False)
         patches = rearrange(plane, "1 d y x -> 1 d 1 y x") + rearrange(depth, "1 d z -> 1 d z 1 1")
         return (self.pos_embed[:, :prefix] if prefix else 0.0), rearrange(patches, "1 d z y x -> 1 (z y x) d")
 
@@ -271,6 +140,20 @@ class ViT3D(nn.Module):
         bias[: self.config.prefix] = math.log(grid[0])
         return bias
 
+    def rotation(self, grid: tuple[int, int, int], tokens: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return cosine and sine (``n d/2``) of the angles that turn queries and keys, or None where nothing does."""
+        config = self.config
+        if config.rope_temperature is None:
+            return None
+        angles = rotary_angles(
+            grid,
+            head_dim=config.dim // config.heads,
+            temperature=config.rope_temperature,
+            prefix=config.prefix,
+            like=tokens,
+        )
+        return angles.cos(), angles.sin()
+
     def block_outputs(self, volume: Tensor, taps: Sequence[int]) -> list[Tensor]:
         """Return the tokens after the blocks numbered in ``taps`` (from 0, ascending), each ``b n d``, unnormalised.
 
@@ -279,10 +162,11 @@ class ViT3D(nn.Module):
         if not taps or list(taps) != sorted(set(taps)) or not 0 <= taps[0] <= taps[-1] < len(self.blocks):
             raise ValueError(f"taps are {list(taps)}; they must ascend within 0 to {len(self.blocks) - 1}")
         tokens = self.embed(volume)
-        bias = self.key_bias(self.grid(volume), tokens)
+        grid = self.grid(volume)
+        bias, rotation = self.key_bias(grid, tokens), self.rotation(grid, tokens)
         outputs = []
         for index, block in enumerate(self.blocks[: taps[-1] + 1]):
-            tokens = block(tokens, bias)
+            tokens = block(tokens, bias, rotation)
             if index in taps:
                 outputs.append(tokens)
         return outputs
@@ -302,3 +186,9 @@ class ViT3D(nn.Module):
             If the volume does not divide into tokens.
         """
         return self.norm(self.block_outputs(volume, [len(self.blocks) - 1])[0])
+
+
+def pad_to_tokens(volume: Tensor, token: tuple[int, int, int]) -> Tensor:
+    """Pad a volume ``b c z y x`` with zeros at its far ends to whole tokens of ``token`` voxels (z, y, x)."""
+    z, y, x = (-n % t for n, t in zip(volume.shape[2:], token, strict=True))
+    return F.pad(volume, [0, x, 0, y, 0, z])

@@ -1,6 +1,6 @@
 """One readable training loop on Lightning Fabric, for one CPU core as for several GPUs.
 
-    Patches(seed, i) ─► batch ─► loss ─► step ─► every so often: validation Dice, best weights, checkpoint
+    Patches(seed, i) ─► batch ─► loss (+ distillation) ─► step ─► at times: validation Dice, best weights, checkpoint
 
 Item i of the patches depends on the seed and on i alone, and nothing else here draws random numbers. So a run that
 was interrupted and resumed ends with the same weights as one that was not.
@@ -8,24 +8,25 @@ was interrupted and resumed ends with the same weights as one that was not.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
-from neurokd.data.datasets import Patches, Sample
+from neurokd.data.datasets import Sample
 from neurokd.data.files import writing_to
+from neurokd.data.patches import Patches
 from neurokd.evaluation.voxels import best_threshold, dice
 from neurokd.inference.sliding import has_bf16, predict
+from neurokd.training.checkpoint import restore, save
+from neurokd.training.distill import Distillation
 from neurokd.training.losses import dice_cross_entropy
 
 __all__ = ["TrainConfig", "TrainResult", "train"]
@@ -60,8 +61,8 @@ class TrainConfig:
     seed
         Seed of the crops.
     precision
-        A precision of Lightning Fabric, or ``"auto"``: bf16-mixed on a GPU or CPU with instructions for it, else
-        32-true.
+        A precision of Lightning Fabric, or ``"auto"``: bf16-mixed where :func:`neurokd.inference.sliding.has_bf16`
+        says so, else 32-true.
     accelerator, devices, workers
         As in Lightning Fabric and torch's DataLoader.
     """
@@ -99,7 +100,8 @@ class TrainResult:
     Parameters
     ----------
     history
-        One dict per step (``step``, ``loss``, ``lr``) and per validation (``step``, ``val_dice``, ``threshold``).
+        One dict per step (``step``, ``loss``, ``lr``, and the loss's parts before their weights where it names them)
+        and per validation (``step``, ``val_dice``, ``threshold``).
     best_step, best_dice, threshold
         The validation with the highest mean foreground Dice, and the threshold that gave it.
     """
@@ -118,6 +120,8 @@ def train(
     *,
     config: TrainConfig = TrainConfig(),
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    distillation: Distillation | None = None,
+    callback: Callable[[dict[str, float]], None] | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> TrainResult:
@@ -134,7 +138,12 @@ def train(
     config
         Settings.
     loss
-        Maps logits and masks to a scalar; :func:`neurokd.training.losses.dice_cross_entropy` by default.
+        Maps logits and masks to a scalar; :func:`neurokd.training.losses.dice_cross_entropy` by default. Where it
+        has ``with_parts`` (:class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts.
+    distillation
+        A teacher whose tokens the model is asked to match as well; its projections learn at the rate of new parameters.
+    callback
+        Called with each record of the history as it is made, on the first device only.
     resume
         Go on from ``last.ckpt``; without one, start.
     progress
@@ -149,7 +158,8 @@ def train(
     FileExistsError
         If the folder holds a run and ``resume`` is not set.
     ValueError
-        If the run to be resumed had other settings (the message names them), or the loss is not finite.
+        If the run to be resumed had other settings (the message names them), or the loss or its gradient is not
+        finite.
     """
     from lightning_fabric import Fabric
     from safetensors.torch import load_file, save_file
@@ -164,15 +174,18 @@ def train(
     if precision == "auto":
         device = Fabric(accelerator=config.accelerator, devices=1).device
         precision = "bf16-mixed" if has_bf16(device) else "32-true"
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=precision)
+    # Some parameters have no gradient: the ViT's final norm always, projections when the distillation has ended.
+    strategy = "auto" if config.devices == 1 else "ddp_find_unused_parameters_true"
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
     fabric.launch()
     loss = loss or dice_cross_entropy()
-    optimizer = _optimizer(model, config)
+    optimizer = _optimizer(model, config, distillation)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, config))
     result, start = TrainResult(), 0
     if checkpoint.exists():
-        start, result = _restore(checkpoint, model, optimizer, scheduler, config)
-    wrapped, optimizer = fabric.setup(model, optimizer)
+        start, fields = restore(checkpoint, model, optimizer, scheduler, config, distillation)
+        result = TrainResult(**fields)
+    wrapped, optimizer = fabric.setup(_Together(model, distillation), optimizer)
 
     patches = Patches(
         training,
@@ -188,20 +201,26 @@ def train(
     bar = tqdm(total=config.steps, initial=start, desc="training", disable=not (progress and fabric.is_global_zero))
     wrapped.train()
     for step, batch in enumerate(loader, start + 1):
-        value = loss(wrapped(batch["image"]).float(), batch["mask"])
+        logits, extra, extra_parts = wrapped(batch["image"], step - 1)
+        value, parts = _with_parts(loss, logits.float(), batch["mask"])
+        value, parts = value + extra, parts | extra_parts
         if not torch.isfinite(value):
             raise ValueError(f"the loss is {value.item()} at step {step}; lower the learning rate")
         fabric.backward(value)
-        fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip)
+        norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+        if not torch.isfinite(norm) and precision != "16-mixed":  # whose scaler skips such steps and goes on
+            raise ValueError(f"the gradient is not finite at step {step}; lower the learning rate")
         optimizer.step()
         optimizer.zero_grad()
         record = {
             "step": step,
             "loss": fabric.all_reduce(value.detach()).item(),
             "lr": scheduler.get_last_lr()[-1],
-        }
+        } | {name: float(part) for name, part in fabric.all_reduce(parts).items()}
         scheduler.step()
         result.history.append(record)
+        if callback and fabric.is_global_zero:
+            callback(record)
         bar.update()
         shown = {"best_dice": f"{result.best_dice:.3f}"} if result.best_step else {}
         bar.set_postfix(loss=f"{record['loss']:.3f}", **shown, refresh=False)
@@ -212,7 +231,9 @@ def train(
                 if result.best_step == step:
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
                         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
-                _save(folder, model, optimizer, scheduler, config, result, step)
+                save(folder, step, model, optimizer, scheduler, config, result, distillation)
+                if callback:
+                    callback(result.history[-1])
             result = fabric.broadcast(result)
     bar.close()
     fabric.barrier()
@@ -220,9 +241,32 @@ def train(
     return result
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+class _Together(nn.Module):
+    """The model and what learns beside it as one module, so that several devices average all gradients alike."""
+
+    def __init__(self, model: nn.Module, distillation: Distillation | None) -> None:
+        super().__init__()
+        self.model, self.distillation = model, distillation
+
+    def forward(self, volume: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor, dict]:
+        """Return logits, what is added to their loss, and its parts."""
+        if self.distillation is None:
+            return self.model(volume), volume.new_zeros(()), {}
+        return self.distillation(self.model, volume, step=step)
+
+
+def _with_parts(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], logits: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return a loss and its parts by name, none where it does not tell them."""
+    return loss.with_parts(logits, mask) if hasattr(loss, "with_parts") else (loss(logits, mask), {})
+
+
+def _optimizer(model: nn.Module, config: TrainConfig, distillation: Distillation | None) -> torch.optim.Optimizer:
     """AdamW with a group per rate, and no decay on biases, norms and gates."""
     split = model.parameter_groups() if hasattr(model, "parameter_groups") else {"new": list(model.parameters())}
+    if distillation is not None:
+        split["new"] = [*split["new"], *distillation.learned()]
     rates = {"transferred": config.lr_transferred, "new": config.lr}
     groups = []
     for name, parameters in split.items():
@@ -251,42 +295,3 @@ def _validate(model: nn.Module, samples: Sequence[Sample], config: TrainConfig, 
     logger.info("step %d: validation Dice %.4f at threshold %.3f", step, score, threshold)
     if score > result.best_dice:
         result.best_step, result.best_dice, result.threshold = step, score, threshold
-
-
-def _save(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: Any,
-    config: TrainConfig,
-    result: TrainResult,
-    step: int,
-) -> None:
-    """Write the checkpoint and the history, each in one piece or not at all."""
-    state = {
-        "step": step,
-        "config": asdict(config),
-        "result": asdict(result),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-    }
-    with writing_to(folder / "last.ckpt", overwrite=True) as part:
-        torch.save(state, part)
-    with writing_to(folder / "history.jsonl", overwrite=True) as part:
-        part.write_text("".join(json.dumps(record) + "\n" for record in result.history))
-
-
-def _restore(
-    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any, config: TrainConfig
-) -> tuple[int, TrainResult]:
-    """Fill model, optimizer and schedule from a checkpoint; return its step and result."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    other = [name for name, value in asdict(config).items() if state["config"].get(name) != value]
-    if other:
-        was = {name: state["config"].get(name) for name in other}
-        raise ValueError(f"{checkpoint} was made with other settings: {was}; resume with those or start anew")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
-    return state["step"], TrainResult(**state["result"])

@@ -260,7 +260,7 @@ def _draw_dice(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float6
     best = int(np.argmax(values))
     axes.plot(steps, values, color=GREEN, marker="o", markersize=3)
     axes.plot(steps[best], values[best], "o", color=ORANGE, label=f"best {values[best]:.3f}")
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1.1 * max(values[best], 0.1))  # room for the marker
     axes.set_ylabel("validation Dice (foreground)")
 
 

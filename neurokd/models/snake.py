@@ -1,0 +1,177 @@
+"""Sampling a volume along tubes that bend: the geometry behind the tubular embedding and the snake convolution.
+
+A tube lies along one axis. Its taps move sideways only, each relative to its inner neighbour, and the middle stays:
+
+    lateral                 o---o           D_{m+2} = d_{m+1} + d_{m+2}
+       ^            o---o--/                D_{m+1} = d_{m+1}
+       |       o---/                        D_m     = 0
+       |   ---/                             D_{m-1} = d_{m-1}   and so on
+       +----------------------> axis        tap k at  c + t_k e_axis + D_k,   t_k = step (k - (K - 1) / 2)
+
+With an even number of taps two are in the middle, and both stay. The sums make a connected curve of any steps, the
+idea of dynamic snake convolution (Qi et al. 2023, arXiv:2307.08388), here for any axis and any number of taps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["snake_coordinates", "snake_sample"]
+
+AXES = "zyx"
+
+
+def axis_number(axis: str) -> int:
+    """Return 0, 1 or 2 for ``"z"``, ``"y"`` or ``"x"``; ValueError for anything else."""
+    if axis not in ("z", "y", "x"):
+        raise ValueError(f"axis is {axis!r}; it must be 'z', 'y' or 'x'")
+    return AXES.index(axis)
+
+
+def lateral_axes(axis: str) -> tuple[int, int]:
+    """Return the numbers of the other two axes, ascending."""
+    first, second = (number for number in range(3) if number != axis_number(axis))
+    return first, second
+
+
+def accumulate(steps: Tensor) -> Tensor:
+    """Sum the steps ``b 2 n z y x`` of the moving taps outward from the middle, to displacements of that shape."""
+    if steps.ndim != 6 or steps.shape[1] != 2 or steps.shape[2] % 2:
+        raise ValueError(f"offsets have shape {tuple(steps.shape)}; expected b 2 n z y x with n even")
+    before, after = steps.tensor_split(2, dim=2)
+    return torch.cat([before.flip(2).cumsum(2).flip(2), after.cumsum(2)], dim=2)
+
+
+def snake_coordinates(
+    offsets: Tensor,
+    axis: str,
+    *,
+    taps: int | None = None,
+    step: float = 1.0,
+    start: Sequence[float] = (0.0, 0.0, 0.0),
+    stride: Sequence[float] = (1.0, 1.0, 1.0),
+) -> Tensor:
+    """Return where the taps of every tube are.
+
+    Parameters
+    ----------
+    offsets
+        Sideways steps d of the taps that move, in voxels, ``b 2 n z y x``: the two lateral axes ascending (z before
+        y before x), the taps in ascending order without the middle, the grid of tube centres. ``n`` is ``taps - 1``
+        where ``taps`` is odd and ``taps - 2`` where it is even.
+    axis
+        ``"z"``, ``"y"`` or ``"x"``: the axis along which the tubes lie.
+    taps
+        Number K of taps, at least 1; ``n + 1`` by default.
+    step
+        Distance of neighbouring taps along the axis, in voxels.
+    start, stride
+        The tube of grid point (i, j, k) is centred at ``start + stride * (i, j, k)``, in voxels (z, y, x).
+
+    Returns
+    -------
+    Tensor
+        Coordinates (z, y, x) in voxels, ``b k z y x 3``, in float32 or float64: in half precision a coordinate of
+        100 would be off by a sixteenth of a voxel or more.
+
+    Raises
+    ------
+    ValueError
+        If the axis is unknown or the offsets do not fit the number of taps.
+
+    Examples
+    --------
+    >>> snake_coordinates(torch.ones(1, 2, 2, 1, 1, 1), "z", start=(5, 5, 5))[0, :, 0, 0, 0]
+    tensor([[4., 6., 6.],
+            [5., 5., 5.],
+            [6., 6., 6.]])
+    """
+    along, moving = axis_number(axis), offsets.shape[2] if offsets.ndim == 6 else 0
+    taps = moving + 1 if taps is None else taps
+    if offsets.ndim == 6 and (taps < 1 or moving != 2 * ((taps - 1) // 2)):
+        raise ValueError(f"offsets are for {moving} moving taps, which does not fit {taps} taps; odd K has K - 1")
+    offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
+    before, after = accumulate(offsets).tensor_split(2, dim=2)
+    middle = before.new_zeros(*before.shape[:2], taps - moving, *before.shape[3:])
+    displaced = torch.cat([before, middle, after], dim=2)
+
+    places = []
+    for number, (size, origin, spacing) in enumerate(zip(offsets.shape[3:], start, stride, strict=True)):
+        centre = origin + spacing * torch.arange(size, dtype=offsets.dtype, device=offsets.device)
+        places.append(centre.reshape([-1 if number == other else 1 for other in range(3)]))
+    tap = torch.arange(taps, dtype=offsets.dtype, device=offsets.device)
+    places[along] = places[along] + rearrange(step * (tap - (taps - 1) / 2), "k -> k 1 1 1")
+    for lateral, displacement in zip(lateral_axes(axis), displaced.unbind(1), strict=True):
+        places[lateral] = places[lateral] + displacement
+    return torch.stack(torch.broadcast_tensors(*places), dim=-1)
+
+
+def sample_at(volume: Tensor, coordinates: Tensor) -> Tensor:
+    """Interpolate trilinearly at coordinates in voxels; beyond the border the outermost voxel goes on.
+
+    Parameters
+    ----------
+    volume
+        ``b c z y x``.
+    coordinates
+        Any number of points (z, y, x), ``b ... 3``.
+
+    Returns
+    -------
+    Tensor
+        ``b c ...``, in the volume's dtype; computed in the coordinates' dtype or the volume's, whichever is finer.
+    """
+    dtype = torch.promote_types(volume.dtype, coordinates.dtype)
+    last = torch.tensor([max(size - 1, 1) for size in volume.shape[2:]], dtype=dtype, device=volume.device)
+    # grid_sample counts from -1 at the first voxel to 1 at the last, and wants (x, y, z). Each axis is scaled by
+    # itself and voxels are addressed by integers, so the number of voxels is not limited by the float's mantissa.
+    grid = (coordinates * (2 / last) - 1).flip(-1).flatten(1, -2)
+    grid = rearrange(grid, "b n xyz -> b 1 1 n xyz")
+    sampled = F.grid_sample(volume.to(dtype), grid, padding_mode="border", align_corners=True)
+    return sampled.reshape(*volume.shape[:2], *coordinates.shape[1:-1]).to(volume.dtype)
+
+
+def snake_sample(
+    volume: Tensor,
+    offsets: Tensor,
+    axis: str,
+    *,
+    taps: int | None = None,
+    step: float = 1.0,
+    start: Sequence[float] = (0.0, 0.0, 0.0),
+    stride: Sequence[float] = (1.0, 1.0, 1.0),
+) -> Tensor:
+    """Sample a volume at every tap of every tube.
+
+    Parameters
+    ----------
+    volume
+        ``b c z y x``, floating point.
+    offsets, axis, taps, step, start, stride
+        As in :func:`snake_coordinates`.
+
+    Returns
+    -------
+    Tensor
+        ``b c k z y x``: all K samples, to be looked at or for few channels and tubes. What is to be multiplied with a
+        kernel goes through :func:`neurokd.models.snake_conv.snake_conv3d`, whose memory does not grow with K.
+
+    Raises
+    ------
+    ValueError
+        As :func:`snake_coordinates`, or if volume and offsets are not of one batch.
+
+    Notes
+    -----
+    Differentiable once in volume and offsets. The interpolation has a kink where a coordinate is a whole number:
+    there the gradient is that of one side.
+    """
+    if volume.ndim != 5 or len(volume) != len(offsets):
+        shapes = f"{tuple(volume.shape)} and {tuple(offsets.shape)}"
+        raise ValueError(f"volume and offsets have shapes {shapes}; expected b c z y x and b 2 n z y x")
+    return sample_at(volume, snake_coordinates(offsets, axis, taps=taps, step=step, start=start, stride=stride))

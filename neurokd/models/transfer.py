@@ -1,0 +1,51 @@
+"""From a teacher into a 3D transformer: all weights at once, with tubes or without."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from neurokd.models.inflate import inflate_state_dict
+from neurokd.models.tubular import DeformableTubularEmbed
+from neurokd.models.vit import ViT3D
+
+if TYPE_CHECKING:
+    from neurokd.models.teacher import Teacher
+
+__all__ = ["transfer_weights"]
+
+
+def transfer_weights(teacher: Teacher, vit: ViT3D, *, mode: str) -> None:
+    """Fill a 3D transformer with a teacher's weights.
+
+    Parameters
+    ----------
+    teacher
+        From :func:`neurokd.models.teacher.load_teacher`.
+    vit
+        Is filled; of the architecture that :func:`neurokd.models.families.vit_config` reads off the teacher. What has
+        no counterpart there starts at zero (depth embedding) or stays (offset heads, fusion and gate of tubes).
+    mode
+        Inflation of the patch embedding, ``"center"`` or ``"average"``.
+
+    Raises
+    ------
+    ValueError
+        Another mode.
+    RuntimeError
+        If the architectures differ.
+    """
+    state = inflate_state_dict(
+        teacher.vit.state_dict(),
+        vit.config,
+        token=vit.token,
+        mode=mode,
+        mean=teacher.mean,
+        std=teacher.std,
+        slabs=vit.depth_embed.shape[1],
+    )
+    embed, patch = vit.patch_embed, teacher.vit.patch_embed.proj
+    if isinstance(embed, DeformableTubularEmbed):
+        embed.load_kernel(patch.weight, patch.bias, mean=teacher.mean, std=teacher.std, mode=mode)
+        state = {key: value for key, value in state.items() if not key.startswith("patch_embed.")}
+        state |= {f"patch_embed.{key}": value for key, value in embed.state_dict().items()}
+    vit.load_state_dict(state)

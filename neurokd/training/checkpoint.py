@@ -1,0 +1,81 @@
+"""Checkpoints of a run: all that is needed to go on as if it had not been interrupted, and a check of the settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from neurokd.data.files import writing_to
+
+if TYPE_CHECKING:
+    from neurokd.training.distill import Distillation
+    from neurokd.training.loop import TrainConfig, TrainResult
+
+__all__ = ["restore", "save"]
+
+
+def save(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any,
+    config: TrainConfig,
+    result: TrainResult,
+    distillation: Distillation | None,
+) -> None:
+    """Write the checkpoint and the history, each in one piece or not at all."""
+    state = {
+        "step": step,
+        "config": asdict(config),
+        "result": asdict(result),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "distillation": None if distillation is None else distillation.checkpoint(),
+    }
+    with writing_to(folder / "last.ckpt", overwrite=True) as part:
+        torch.save(state, part)
+    with writing_to(folder / "history.jsonl", overwrite=True) as part:
+        part.write_text("".join(json.dumps(record) + "\n" for record in result.history))
+
+
+def restore(
+    checkpoint: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any,
+    config: TrainConfig,
+    distillation: Distillation | None,
+) -> tuple[int, dict[str, Any]]:
+    """Fill model, optimizer, schedule and projections from a checkpoint; return its step and the result's fields.
+
+    Raises
+    ------
+    ValueError
+        If the run was made with other settings; the message names them.
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    distilled = state.get("distillation")
+    was = state["config"] | _named(distilled)
+    now = asdict(config) | _named(None if distillation is None else distillation.checkpoint())
+    other = {name: was.get(name) for name in {**was, **now} if was.get(name) != now.get(name)}
+    if other:
+        raise ValueError(f"{checkpoint} was made with other settings: {other}; resume with those or start anew")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    if distillation is not None:
+        distillation.projections.load_state_dict(distilled["projections"])
+    return state["step"], state["result"]
+
+
+def _named(distillation: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the settings of a distillation under names that cannot be those of the run."""
+    settings = {} if distillation is None else distillation["settings"]
+    return {f"distillation.{name}": value for name, value in settings.items()}

@@ -1,0 +1,455 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+# ---
+
+# %% [markdown]
+# # A kernel that bends with the neurite
+#
+# > **Question.** A teacher's patch kernel is a flat square, and a neurite is a tube that bends. Can the one be laid along the other, and how much of the kernel is left when it is?
+# >
+# > **Know first.** What a convolution and gradient descent are. `03_inflation` helps with the last third.
+# >
+# > **Takes.** About half a minute on 2 CPU cores (no GPU needed), 1.3 GB of memory. Downloads 130 kB (a real neuron) and, the first time, 90 MB (the teacher).
+#
+# The idea is from *DINeuro* (Cheng et al. 2024, arXiv:2410.22078), as its abstract and public summaries tell it: flatten the 2D kernel, lay it along a tube for each axis, let the tube deform, combine the three views. How the taps move, how the flattened kernel lies in a volume, and how the views are combined is not told there; here these are our choices.
+
+# %%
+import itertools
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from einops import rearrange, repeat
+from IPython.display import display
+from scipy import ndimage
+
+import neurokd as nkd
+from neurokd.profile import profile
+
+short = profile() == "ci"
+try:
+    neuron, trace_name = nkd.fly_neuron(), "automatic trace"
+except FileNotFoundError as error:  # neither in NEUROKD_DATA nor in the cache, and no network
+    print(error)
+    neuron, trace_name = nkd.simulated_neurons(1, seed=2, shape=(96, 160, 160))[0], "true centreline"
+volume = nkd.scale_intensity(neuron.volume)
+teacher = nkd.load_teacher()
+print(f"{neuron.name}: {volume.shape} voxels (z, y, x); traced: {neuron.tree.length:.0f} voxels of neurite")
+print(teacher.source)
+
+# %% [markdown]
+# ## 1 · Taps in a row
+#
+# A tube is a row of *taps*, places at which the volume is read. They are one voxel apart along an axis, and move only sideways. What is learnt for a tap is its *step* `d` against its inner neighbour; where it ends up is the sum of all steps from the middle outward, and so the tube never tears:
+#
+# ```
+# sideways                 o---o           D[m+2] = d[m+1] + d[m+2]
+#    ^            o---o--/                 D[m+1] = d[m+1]
+#    |       o---/                         D[m]   = 0             the middle stays
+#    |   ---/                              D[m-1] = d[m-1]        and so on
+#    +----------------------> along the axis
+# ```
+
+# %%
+by_hand = torch.zeros(1, 2, 4, 1, 1, 1)  # b, sideways axes (z and y), the four taps that move, one place
+by_hand[0, 1, :, 0, 0, 0] = torch.tensor([1.0, 2.0, 4.0, 8.0])  # steps along y
+places = nkd.snake_coordinates(by_hand, "x")[0, :, 0, 0, 0]
+for tap, (z, y, x) in enumerate(places.tolist()):
+    print(f"tap {tap}: x {x:+.0f}, y {y:+.0f}, z {z:+.0f}")
+assert places[:, 1].tolist() == [3, 2, 0, 4, 12]  # 2 + 1, 2, the middle, 4, 4 + 8
+
+generator = torch.Generator().manual_seed(0)
+for axis, taps in itertools.product("zyx", (9, 16)):  # an even number has two taps in the middle, and both stay
+    steps = torch.randn(1, 2, 2 * ((taps - 1) // 2), 3, 4, 5, generator=generator)
+    bent, straight = (nkd.snake_coordinates(d, axis, taps=taps) for d in (steps, 0 * steps))
+    still = (bent == straight).all(dim=(0, 2, 3, 4, 5))
+    assert still.nonzero().flatten().tolist() == sorted({(taps - 1) // 2, taps // 2})
+print("random steps, 9 and 16 taps, three axes: all taps move but those in the middle")
+
+# %% [markdown]
+# Axes are not special: turn the volume and the steps, and the samples are turned. All six orders of the axes, all three tubes (exactly, not nearly):
+
+# %%
+cube = torch.rand(1, 1, 5, 6, 7, dtype=torch.float64, generator=generator)
+steps = torch.randn(1, 2, 4, 5, 6, 7, dtype=torch.float64, generator=generator)
+worst = 0.0
+for order in itertools.permutations("zyx"):
+    turn = " ".join(order)
+    turned = rearrange(cube, f"b c z y x -> b c {turn}")
+    for axis, old in zip("zyx", order, strict=True):  # what was the axis `old` is now called `axis`
+        sideways = [name for name in order if name != old]
+        moved = steps if sideways == sorted(sideways, reverse=True) else steps.flip(1)  # z before y before x
+        moved = rearrange(moved, f"b side n z y x -> b side n {turn}")
+        expected = rearrange(nkd.snake_sample(cube, steps, old), f"b c k z y x -> b c k {turn}")
+        worst = max(worst, (nkd.snake_sample(turned, moved, axis) - expected).abs().max().item())
+print(f"largest difference: {worst:.1e}")
+assert worst < 1e-12
+
+# %% [markdown]
+# ## 2 · Steer one yourself
+#
+# We need a neurite that bends. The (folded) cell looks through the traced tree for stretches that run along x, and cuts a box around each. They are sorted, the most bent first.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+HALF, MARGIN = 12, np.array([16, 16, 20])  # taps on either side of the middle; half a box, in voxels
+
+
+def stretches(tree, shape):
+    """Find centres, and curves sideways of them, where a neurite runs along x for 2 HALF + 1 voxels."""
+    tree, found = tree.resample(1.0), []
+    for tip in tree.tips:
+        path = [tip]
+        while tree.parent[path[-1]] >= 0:
+            path.append(tree.parent[path[-1]])
+        points = ndimage.gaussian_filter1d(tree.zyx[path], 3, axis=0, mode="nearest")  # traces jitter
+        points = points if points[0, 2] < points[-1, 2] else points[::-1]
+        for row in range(0, len(points), 4):
+            centre, near = points[row], points[max(0, row - 2 * HALF) : row + 2 * HALF + 1]
+            near = near[abs(near[:, 2] - centre[2]) <= HALF + 1]
+            x, corner = centre[2] + np.arange(-HALF, HALF + 1), np.round(centre).astype(int) - MARGIN
+            if (np.diff(near[:, 2]) <= 0).any() or near[0, 2] > x[0] or near[-1, 2] < x[-1]:
+                continue
+            curve = np.stack([np.interp(x, near[:, 2], near[:, side]) for side in (0, 1)], axis=1) - centre[:2]
+            if (corner >= 0).all() and (corner + 2 * MARGIN < shape).all() and abs(np.diff(curve, axis=0)).max() < 0.9:
+                found.append((np.linalg.norm(curve, axis=1).max(), centre, curve))
+    found.sort(key=lambda entry: -entry[0])
+    kept = []
+    for entry in found:
+        if all(np.linalg.norm(entry[1] - other[1]) > 15 for other in kept):
+            kept.append(entry)
+    return kept
+
+
+kept = stretches(neuron.tree, volume.shape)[: 6 if short else 12]
+corners = [np.round(centre).astype(int) - MARGIN for _, centre, _ in kept]
+crops = np.stack([volume[tuple(slice(a, a + 2 * m + 1) for a, m in zip(c, MARGIN, strict=True))] for c in corners])
+x = MARGIN[2] + np.arange(-HALF, HALF + 1.0)
+traces = np.stack([np.column_stack([MARGIN[:2] + curve, x]) for _, _, curve in kept])  # in voxels of the box
+start = tuple(MARGIN.tolist())
+print(f"{len(kept)} stretches of {2 * HALF + 1} voxels; the most bent leaves its axis by {kept[0][0]:.1f} voxels")
+
+# %% [markdown]
+# Below, four numbers steer a tube of 25 taps: `tilt` is the same step everywhere, `bow` are steps that grow outward. The number in the title is the mean brightness under the tube, from 0 to 1. The first cell is the static picture: the tilt and bow that lie closest to the trace.
+
+
+# %%
+def tube_of(tilt, bow):
+    """Steps ``1 2 n 1 1 1`` of a tube from its tilt and bow along (z, y)."""
+    outward = torch.arange(1, HALF + 1) / HALF
+    steps = [torch.cat([-t + b * outward.flip(0), t + b * outward]) for t, b in zip(tilt, bow, strict=True)]
+    return rearrange(torch.stack(steps).clamp(-1, 1), "side n -> 1 side n 1 1 1")
+
+
+def steer(tilt_z=0.0, bow_z=0.0, tilt_y=0.0, bow_y=0.0):
+    """Draw the tube that these four numbers make."""
+    steps = tube_of((tilt_z, tilt_y), (bow_z, bow_y))
+    bright = nkd.snake_sample(torch.from_numpy(crops[:1, None]), steps, "x", start=start).mean()
+    tube = nkd.snake_coordinates(steps, "x", start=start)[0, :, 0, 0, 0]
+    nkd.plot_snake(
+        crops[0], {"tube": tube}, spacing=neuron.spacing, title=f"mean brightness under the tube {bright:.2f}"
+    )
+
+
+taps = np.arange(-HALF, HALF + 1)
+design = np.stack([taps, abs(taps) * (abs(taps) + 1) / (2 * HALF)], axis=1)  # what tilt 1 and bow 1 sum up to
+(tilt_z, tilt_y), (bow_z, bow_y) = np.linalg.lstsq(design, kept[0][2])[0].round(2)
+print(f"tilt z {tilt_z}, bow z {bow_z}, tilt y {tilt_y}, bow y {bow_y}")
+steer(tilt_z, bow_z, tilt_y, bow_y)
+
+# %% [markdown]
+# *Left: the brightest 3 % of the box's voxels in space and the tube through them; then the box from above, from the side and from the front. The ring is the tap in the middle, which stays.* And now you, from a straight tube. Can you do better?
+
+# %%
+names = ("tilt_z", "bow_z", "tilt_y", "bow_y")
+sliders = {name: widgets.FloatSlider(0, min=-1, max=1, step=0.05, continuous_update=False) for name in names}
+display(widgets.interactive(steer, **sliders))
+
+# %% [markdown]
+# ## 3 · Gradient descent steers better
+#
+# Samples are interpolated between voxels, so brightness under the tube has a gradient with respect to every step. First where the truth is known: a curve that we drew ourselves, as a blurred tube. The steps start at zero, and nothing but "be where it is bright" tells them where to go. `tanh` keeps each below one voxel per voxel.
+
+
+# %%
+def fit(images, taps, start, iterations=150):
+    """Find steps ``b 2 (taps - 1) 1 1 1`` of one tube along x in each of the images ``b 1 z y x``."""
+    free = torch.zeros(len(images), 2, taps - 1, 1, 1, 1, requires_grad=True)
+    optimizer = torch.optim.Adam([free], lr=0.05)
+    for _ in range(iterations):
+        optimizer.zero_grad()
+        (-nkd.snake_sample(images, free.tanh(), "x", start=start).mean()).backward()
+        optimizer.step()
+    return free.tanh().detach()
+
+
+def drawn_tube(centre=16.0, radius=1.5, length=41):
+    """A curved tube around (centre, centre) along x, ``z y x``, and its centreline ``x 2``."""
+    along = torch.arange(length) - length // 2
+    curve = centre + torch.stack([0.025 * along**2, 5 * torch.sin(along / 9)], dim=-1)
+    z, y = (rearrange(torch.arange(33.0), pattern) for pattern in ("z -> z 1 1", "y -> 1 y 1"))
+    return torch.exp(-((z - curve[:, 0]) ** 2 + (y - curve[:, 1]) ** 2) / (2 * radius**2)), curve
+
+
+image, curve = drawn_tube()
+middle, taps = (16.0, 16.0, 20.0), 31
+found = nkd.snake_coordinates(fit(image[None, None], taps, middle), "x", start=middle)[0, :, 0, 0, 0]
+truth = torch.cat([curve[5:-5], torch.arange(5.0, 36)[:, None]], dim=1)
+error = (found - truth).norm(dim=1)
+straight = (truth[:, :2] - 16).norm(dim=1)
+print(
+    f"distance from the curve, voxels: straight up to {straight.max():.2f}; fitted up to {error.max():.2f}, mean {error.mean():.2f}"
+)
+assert straight.max() > 5
+assert error.max() < 0.5
+_ = nkd.plot_snake(image, {"true curve": truth, "fitted": found}, title="A curved tube of our own, and the fit")
+
+# %% [markdown]
+# *The fitted tube (blue) lies on the true curve (orange), in space and in all three projections.*
+#
+# Now the real neurite: all stretches at once, one tube each, in a slightly blurred image, as a tube feels only what is within the blur. The trace plays no part in the fit. For the fly neuron it is the output of another program and not the truth, so the distance is agreement, and not an error.
+
+# %%
+blurred = np.stack([ndimage.gaussian_filter(np.sqrt(crop), 1.0) for crop in crops])
+fitted = fit(torch.from_numpy(blurred[:, None]), 2 * HALF + 1, start)
+tubes = rearrange(nkd.snake_coordinates(fitted, "x", start=start), "b k 1 1 1 zyx -> b k zyx").numpy()
+lines = rearrange(nkd.snake_coordinates(0 * fitted, "x", start=start), "b k 1 1 1 zyx -> b k zyx").numpy()
+images = torch.from_numpy(crops[:, None])
+bright = {
+    name: nkd.snake_sample(images, steps, "x", start=start).mean((1, 2, 3, 4, 5))
+    for name, steps in {"straight": 0 * fitted, "fitted": fitted}.items()
+}
+off = {
+    name: np.linalg.norm(place - traces, axis=2).mean(1) for name, place in {"straight": lines, "fitted": tubes}.items()
+}
+for name in bright:
+    print(
+        f"{name:>8}: mean brightness {bright[name].mean():.2f}, {np.median(off[name]):.2f} voxels from the {trace_name} (median)"
+    )
+assert (bright["fitted"] > bright["straight"]).all()
+assert np.median(off["fitted"]) < min(1.0, np.median(off["straight"]))
+shown = {"straight": lines[0], "fitted": tubes[0], trace_name: traces[0]}
+_ = nkd.plot_snake(crops[0], shown, spacing=neuron.spacing, title=f"{neuron.name}: the most bent stretch")
+
+# %% [markdown]
+# *The straight tube (orange) leaves the neurite on both sides; the fitted one (blue) stays on it, beside the trace (green, dashed).*
+#
+# In a network nobody fits tubes one by one: a small convolution, the *offset head*, looks at the voxels of a token and says the steps of its tubes, and it is trained with everything else.
+#
+# ## 4 · Four readings of "a kernel along a tube"
+#
+# Where do the weights of a flat `p x p` kernel go? What DINeuro's summaries say, "flattened to 1 x 1 x 256", leaves it open. We know four readings, and `TubeConfig(reading=...)` has them all:
+#
+# | reading | along the tube | at zero offset it is |
+# |---|---|---|
+# | `literal` | all p·p weights in a row, a voxel apart | a rigid convolution of p·p taps |
+# | `patch` | all p·p weights, squeezed into the length of one token | that row folded onto the few voxels it lies between |
+# | `lines` | p taps, each the sum of a row of the kernel | a convolution with those p sums |
+# | `grid` | the whole square in each of p slices, each slice shifted as one | plain inflation |
+#
+# Every reading is linear in the kernel: a *matrix* from p·p weights to voxels. We ask the library for it, by giving it each of the p·p kernels that are one in one place and zero elsewhere, and taking the gradient of the token by the voxels. Then the right-hand column can be checked, on all three axes. (A token is 7 x 7 x 7 voxels here: half of this teacher's patch, and odd, so that the middle is a voxel.)
+
+# %%
+p, readings = 7, ("literal", "patch", "lines", "grid")
+units = torch.eye(p * p, dtype=torch.float64).reshape(p * p, 1, p, p)
+
+
+def matrix(reading, axis):
+    """What a reading makes of each unit kernel: ``(p p) along across across'``, read off at zero offset."""
+    config = nkd.TubeConfig(reading=reading, mode="instead", axes=axis)
+    embed = nkd.DeformableTubularEmbed(p * p, token=(p, p, p), config=config).double()
+    embed.load_kernel(repeat(units / 3, "d 1 y x -> d 3 y x"), None, mean=(0, 0, 0), std=(1, 1, 1))
+    size = [9 * p if name == axis else p for name in "zyx"]  # nine tokens along the tube; the one in the middle
+    box = torch.zeros(1, 1, *size, dtype=torch.float64)
+    dense = torch.autograd.functional.jacobian(lambda voxels: embed(voxels).flatten(2)[0, :, 4], box)[:, 0, 0]
+    return dense.movedim(1 + "zyx".index(axis), 1)
+
+
+along = torch.arange(9 * p, dtype=torch.float64)
+spots = 4.5 * p - 0.5 + (torch.arange(p * p) - (p * p - 1) / 2) / p  # taps of `patch`, p to a voxel
+hats = (1 - (spots[:, None] - along).abs()).clamp(min=0)  # linear interpolation between the two nearest voxels
+rows = repeat(torch.eye(p, dtype=torch.float64), "row tap -> (row column) tap", column=p)
+square = rearrange(units, "k 1 u v -> k 1 u v")
+matrices = {}
+for reading, axis in itertools.product(readings, "zyx"):
+    dense = matrices[reading] = matrix(reading, axis)
+    line, first = dense[:, :, p // 2, p // 2], 4 * p  # the tube's own line of voxels; where its token begins
+    if reading == "grid":
+        assert torch.allclose(dense[:, first : first + p], square / p, atol=1e-12)  # average inflation
+    else:
+        right = {"literal": torch.eye(p * p).double(), "patch": hats, "lines": rows}[reading]
+        begin = {"literal": (9 * p - p * p) // 2, "patch": 0, "lines": first}[reading]
+        assert torch.allclose(line[:, begin : begin + right.shape[1]], right, atol=1e-9)
+        assert torch.isclose(dense.abs().sum(), right.sum())  # and nothing beside it
+print("at zero offset each reading is its right-hand column, along z, y and x")
+
+# %% [markdown]
+# ## 5 · How much of the kernel is left
+#
+# A matrix forgets what it maps to zero. So the share of a kernel's energy (sum of squares) that a reading *keeps* is the share that lies in the matrix's row space: the rest could be anything, and no voxel would feel it. We measure it on the real kernels of the teacher. A second number asks for the meaning: on 300 patches of the neuron that do not change along the tube, as along a straight neurite, how well does the token agree with the teacher's own (correlation, mean over channels)?
+
+# %%
+source = teacher.vit.patch_embed.proj
+grey, bias = nkd.grey_fold(source.weight.detach(), source.bias.detach(), mean=teacher.mean, std=teacher.std)
+kernels = rearrange(nkd.resize_kernel(grey, (p, p)), "d 1 u v -> d (u v)").double()
+
+rng = np.random.default_rng(0)
+bright_places = np.argwhere((volume > 0.3)[:, 3:-3, 3:-3])
+chosen = bright_places[rng.choice(len(bright_places), 300, replace=False)]
+patches = torch.from_numpy(np.stack([volume[z, y : y + p, x : x + p] for z, y, x in chosen]))
+extruded = repeat(patches, "n u v -> n 1 z u v", z=9 * p)  # tubes along z
+wanted = patches.flatten(1).double() @ kernels.T + bias
+
+kept_share, left = {}, {}
+print(f"{'reading':<9}{'voxels':>7}{'rank':>6}{'energy kept':>13}{'by chance':>11}{'agreement':>11}")
+for reading in readings:
+    flat = matrices[reading].flatten(1)
+    basis, strength, _ = torch.linalg.svd(flat, full_matrices=False)
+    basis = basis[:, strength > 1e-9]
+    left[reading] = kernels @ basis @ basis.T
+    kept_share[reading] = (left[reading].square().sum() / kernels.square().sum()).item()
+    config = nkd.TubeConfig(reading=reading, mode="instead", axes="z")
+    embed = nkd.DeformableTubularEmbed(len(kernels), token=(p, p, p), config=config)
+    embed.load_kernel(source.weight, source.bias, mean=teacher.mean, std=teacher.std)
+    with torch.no_grad():
+        tokens = embed(extruded)[:, :, 4, 0, 0].double()
+    both = [(t - t.mean(0)) / (t - t.mean(0)).norm(dim=0) for t in (tokens, wanted)]
+    agreement = (both[0] * both[1]).sum(0).mean().item()
+    voxels, rank = int((flat != 0).any(0).sum()), basis.shape[1]
+    print(f"{reading:<9}{voxels:>7}{rank:>6}{kept_share[reading]:>13.1%}{rank / p**2:>11.1%}{agreement:>11.2f}")
+    if reading == "grid":
+        assert torch.allclose(tokens, wanted, atol=1e-3 * wanted.abs().max())
+    else:  # the kernel's sum times the brightness on the line
+        assert torch.allclose(tokens, patches[:, p // 2, p // 2, None] * kernels.sum(1) + bias, atol=1e-3)
+        assert agreement < 0.5
+assert kept_share["literal"] > 0.999 and kept_share["grid"] > 0.999
+assert kept_share["patch"] < 0.2 and kept_share["lines"] < 0.2
+
+# %% [markdown]
+# *By chance* is what a kernel of pure noise would keep: `rank / 49`. The teacher's kernels keep still less in `patch` and `lines`, because they look for edges and texture, which is what the sums cancel. `literal` keeps every weight and yet agrees no better: its weights stand in a row, and along a neurite they all see the same. Where nothing changes along the tube, these three see one number, the brightness on its line, and differ from a threshold by a factor only. `grid` looks *across*, and is the teacher.
+
+# %%
+channel = int(kernels.square().sum(1).argmax())
+figure, axes = plt.subplots(2, 5, figsize=(13, 5.2), height_ratios=(1, 1.2), layout="constrained")
+for (above, below), reading in zip(axes.T[1:], readings, strict=True):
+    embed = nkd.DeformableTubularEmbed(
+        1, token=(p, p, p), config=nkd.TubeConfig(reading=reading, mode="instead", axes="x")
+    )
+    torch.nn.init.constant_(embed.views[0].head.bias, 0.4)  # a bow: every step is slope * tanh(0.4)
+    with torch.no_grad():
+        taps = embed.views[0].coordinates(torch.zeros(1, 1, p, p, 9 * p))[0, :, :, 0, 0, 4]
+    above.plot(taps[..., 2] - 4.5 * p + 0.5, taps[..., 1] - p // 2, "o", color="#0072B2", markersize=2)
+    above.add_patch(plt.Rectangle((-p / 2, -p / 2), p, p, fill=False, color="#E69F00", linewidth=2))
+    reach = 26 if reading == "literal" else 6
+    above.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    above.set(title=reading, xlabel="along the tube (voxels)", ylabel="across (voxels)")
+    below.imshow(
+        left[reading][channel].reshape(p, p), cmap="PuOr", clim=np.array([-1, 1]) * kernels[channel].abs().max().item()
+    )
+    below.set_title(f"keeps {kept_share[reading]:.0%}", fontsize="medium")
+drawn = axes[1, 0].imshow(kernels[channel].reshape(p, p), cmap="PuOr", clim=below.images[0].get_clim())
+axes[0, 0].set_axis_off()
+axes[1, 0].set_title(f"teacher, channel {channel}", fontsize="medium")
+for panel in axes[1]:
+    panel.set(xlabel="x (voxels)", ylabel="y (voxels)", xticks=[0, 3, 6], yticks=[0, 3, 6])
+_ = figure.colorbar(drawn, ax=axes[1], label="weight", shrink=0.8)
+
+# %% [markdown]
+# *Above: where the taps of one token (orange) are when the tube bows; `literal` leaves its token far behind. Below: one kernel of the teacher, and what each reading could tell of it (percentages: all channels). For `literal` the picture is a courtesy: the weights are there, the square is not.*
+#
+# ## 6 · In a network
+#
+# `from_teacher(..., tube=TubeConfig())` puts the tubes *beside* the inflated embedding, behind a gate that starts at zero. So a student with tubes starts as exactly the student without, and cannot be worse for it at step 0; what the tubes are worth is for training to find out. The gate has a gradient from the first step on.
+
+
+# %%
+def student(tube):
+    """The same student, with tubes or without."""
+    generator = torch.Generator().manual_seed(0)
+    return nkd.NeuronSegmenter.from_teacher(
+        teacher, preset="tiny", window=(8, 32, 32), tube=tube, generator=generator
+    ).eval()
+
+
+crop = torch.from_numpy(crops[0][None, None, 12:20, :32, :32].copy())
+plain, beside = student(None), student(nkd.TubeConfig())
+with torch.no_grad():
+    logits = plain(crop)
+    assert torch.equal(beside(crop), logits)
+beside(crop).square().mean().backward()
+gate = beside.vit.patch_embed.gate
+assert gate.detach().abs().max() == 0 and gate.grad.abs().max() > 0
+with torch.no_grad():
+    gate.fill_(1.0)
+    opened = (beside(crop) - logits).abs().max().item()
+print(f"step 0: equal, bit for bit; with the gate open the logits change by up to {opened:.2f}")
+weights = [sum(w.numel() for w in model.parameters()) / 1e6 for model in (plain, beside)]
+print(f"{weights[0]:.2f} million weights without tubes, {weights[1]:.2f} with")
+assert opened > 0
+
+# %% [markdown]
+# ## What was learnt
+#
+# - A tube is an undisplaced middle and steps that add up outward; gradient descent on the steps alone follows a curve to within half a voxel, and a real neurite to within a voxel of an automatic trace.
+# - "Flattened along a tube" is not one thing. `patch` and `lines` keep about a tenth of the teacher's kernel; `literal` keeps the weights and loses the square; `grid` keeps all of it, which is why it is the default.
+# - Beside the inflated embedding, behind a gate of zero, tubes change nothing at step 0.
+#
+# This notebook does *not* show that tubes make a better student: that needs training with and without, and several seeds. And a tube is a token's: it can follow what passes through that token's middle, and no more (exercise 1).
+#
+# ## Exercises
+#
+# 1. Start the fit of section 3 three voxels beside the curve. Which taps find it?
+# 2. `TubeConfig` inflates `grid` by `average`, though `center` is the better start for the plain embedding. Why? Look at the gradient of the offset heads.
+# 3. With tokens of 4 x 8 x 8 voxels, how many taps of `literal` lie outside of a crop of 16 x 48 x 48 voxels, along each axis?
+#
+# **Next.** `05_distillation`: the teacher's *features*, and not only its weights.
+
+# %% [markdown]
+# <details><summary>Solution of exercise 1</summary>
+#
+# The outer ones: each tap may move one voxel more than its inner neighbour, so the third or fourth arrives. The middle never does. A neurite between two tokens' middles is seen by tubes that bend towards it on both sides of their own middle.
+#
+# </details>
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+beside_it = (16.0, 19.0, 20.0)
+found = nkd.snake_coordinates(fit(image[None, None], 31, beside_it), "x", start=beside_it)[0, :, 0, 0, 0]
+error = (found - truth).norm(dim=1)
+print("distance by tap, from the middle outward:", [round(e, 1) for e in error[15:].tolist()])
+assert error[15] == 3 and error[20:].median() < 0.5
+
+# %% [markdown]
+# <details><summary>Solution of exercise 2</summary>
+#
+# Under `center` all slices but the middle one are zero, and the middle does not move: where the others are makes no difference, so the offsets have no gradient until training has filled those slices.
+#
+# </details>
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+for inflation in ("center", "average"):
+    config = nkd.TubeConfig(mode="instead", inflation=inflation)
+    embed = nkd.DeformableTubularEmbed(len(kernels), token=(p, p, p), config=config)
+    embed.load_kernel(source.weight, source.bias, mean=teacher.mean, std=teacher.std)
+    embed(images[:1]).square().mean().backward()
+    slope = sum(view.head.weight.grad.norm().item() for view in embed.views)
+    print(f"{inflation:>8}: gradient of the offset heads {slope:.3g}")
+    assert (slope > 0) == (inflation == "average")
+
+# %% [markdown]
+# <details><summary>Solution of exercise 3</summary>
+#
+# The kernel has 64 weights after resizing to 8 x 8, and the crop is 16 voxels deep: along z, three of four taps lie outside and read the clamped border. Even along y and x a row of 64 does not fit into 48.
+#
+# </details>
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+embed = nkd.DeformableTubularEmbed(1, token=(4, 8, 8), config=nkd.TubeConfig(reading="literal", mode="instead"))
+for number, view in enumerate(embed.views):
+    size = (16, 48, 48)
+    with torch.no_grad():
+        places = view.coordinates(torch.zeros(1, 1, *size))[..., number]
+    outside = ((places < 0) | (places > size[number] - 1)).float().mean().item()
+    print(f"along {view.axis}: {outside:.0%} of the taps are outside")
+    assert outside > (0.7 if view.axis == "z" else 0.25)
