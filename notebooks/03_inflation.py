@@ -125,17 +125,26 @@ assert errors["pseudo-inverse"][1] < errors["transpose rule"][1]  # its own ques
 # %% mystnb={"image": {"alt": "Kernels of five channels: red, green, blue, folded to grey, 8 x 8 by the transpose rule and by the pseudo-inverse."}}
 smooth = (small.flatten(1).norm(dim=1) / grey.flatten(1).norm(dim=1) * token / patch).sort(descending=True)
 channels = smooth.indices[[0, 1, 2, 3, len(grey) // 2]].tolist()
-print(
-    "share of the kernel that a magnified picture can show (1: all):",
-    smooth.values[[0, 1, 2, 3, len(grey) // 2]].tolist(),
-)
+shown = ", ".join(f"{share:.0%}" for share in smooth.values[[0, 1, 2, 3, len(grey) // 2]])
+print(f"of the norm of these five kernels, a magnified picture can show {shown}")
+larger = pseudo.flatten(1).norm(dim=1) / small.flatten(1).norm(dim=1)
+print("norm by the pseudo-inverse over norm by the transpose rule:", " ".join(f"{of:.2f}" for of in larger[channels]))
+print(f"half of all {len(larger)} channels are above {larger.median():.2f}")
+assert larger[channels[:3]].max() < 1.05 and larger.median() > 1.5
 steps = {"red": weight[:, 0], "green": weight[:, 1], "blue": weight[:, 2], "grey fold": grey[:, 0]}
-_ = nkd.plot_kernel_steps(
-    steps | {"8 x 8,\ntranspose rule": small[:, 0], "8 x 8,\npseudo-inverse": pseudo[:, 0]}, channels=channels
-)
+steps |= {"8 x 8, transpose": small[:, 0], "8 x 8, pseudo-inv.": pseudo[:, 0]}
+figure, panels = plt.subplots(len(channels), len(steps), figsize=(8.6, 7.4), layout="compressed")
+for column, (name, kernel) in zip(panels.T, steps.items(), strict=True):
+    limit = float(kernel[channels].abs().max())
+    for panel, channel in zip(column, channels, strict=True):
+        panel.imshow(kernel[channel], cmap="PuOr", vmin=-limit, vmax=limit)
+        panel.set(xticks=[], yticks=[])
+    column[0].set_title(f"{name}\n±{limit:.2g}", fontsize="small")
+for panel, channel in zip(panels[:, 0], channels, strict=True):
+    panel.set_ylabel(f"channel {channel}", fontsize="small")
 
 # %% [markdown]
-# (Each column has its own scale, given above it.) The upper four rows are this teacher's smoothest kernels; the last is a typical one, and most look like that. The transpose rule gathers a kernel's weight in fewer taps, so its numbers are larger; its sum is the same, so a flat patch gets the same token. The pseudo-inverse has larger numbers still: it makes up for contrast that shrinking takes from noise, and that a magnified picture never had.
+# (14 x 14 pixels and 8 x 8 voxels; each column has its own scale, given above it.) The upper four rows are this teacher's smoothest kernels; the last is a typical one, and most look like that. The transpose rule gathers a kernel's weight in fewer taps, so its numbers are larger; its sum is the same, so a flat patch gets the same token. For the smooth kernels the pseudo-inverse says nearly the same. For a rough one it says the same *louder*: it makes up for contrast that shrinking takes from noise, and that a magnified picture never had.
 #
 # In a whole picture there is one difference left: interpolation of the whole sees neighbouring patches at the border of a patch, and ours does not. What does that do to the tokens, at the beginning and at the end of the teacher?
 
@@ -146,7 +155,15 @@ found = {
     "transpose rule": F.conv2d(picture, small, stride=token),
     "pseudo-inverse": F.conv2d(picture, pseudo, stride=token),
 }
-_ = nkd.plot_agreement(truth, found, label="teacher on the magnified slice")
+figure, panels = plt.subplots(1, 2, sharey=True, figsize=(6.8, 3.6), layout="compressed")
+slope = {}
+for panel, (name, tokens), colour in zip(panels, found.items(), ("#0072B2", "#E69F00"), strict=True):
+    slope[name] = float((variation(tokens) * variation(truth)).sum() / variation(truth).square().sum())
+    panel.plot(truth.flatten()[::8], tokens.flatten()[::8], ".", color=colour, markersize=2)
+    panel.axline((0, 0), slope=1, color="0.6", linewidth=1)
+    panel.set(title=f"{name}, slope {slope[name]:.2f}", xlabel="teacher on the magnified slice", aspect="equal")
+panels[0].set_ylabel("small kernel on the slice")
+assert abs(slope["transpose rule"] - 1) < 0.1 and slope["pseudo-inverse"] > 1.25
 
 config = nkd.vit_config(vit)
 statistics = {"mean": teacher.mean, "std": teacher.std}
@@ -166,16 +183,15 @@ assert cosine["transpose rule"] > 0.97 > cosine["pseudo-inverse"]
 #
 # A token of a volume is a box, say 4 slices of 8 x 8 voxels. The kernel has to be spread over its slices such that their sum stays the 2D kernel: **average** puts a quarter into each slice, **center** puts all of it into the middle one and zeros into the others.
 
-# %% mystnb={"image": {"alt": "Two channels slice by slice: average has the same faint kernel in all four slices, center has the full kernel in one."}}
+# %% mystnb={"image": {"alt": "Three channels slice by slice: average has the same faint kernel in all four slices, center has the full kernel in one."}}
 depth = 4
 inflated = {mode: nkd.inflate_depth(small, depth, mode=mode) for mode in ("average", "center")}
 for kernel in inflated.values():
     assert float((kernel.sum(dim=2) - small).abs().max()) < 1e-12
-_ = nkd.plot_kernel_steps(
-    {f"{mode},\nz = {k}": kernel[:, 0, k] for mode, kernel in inflated.items() for k in range(depth)},
-    channels=channels[:3],
-    shared=True,
-)
+figure = nkd.plot_kernels(torch.cat([*inflated.values()], dim=2), channels=channels[:3])
+names = [f"{mode}, z = {k}" for mode in inflated for k in range(depth)]
+for panel, name in zip(figure.axes, names, strict=False):
+    panel.set_title(name, fontsize="small")
 
 # %% [markdown]
 # On a volume that does not change along z the two are the same. On a neurite that crosses only some of the slices they are not: take the slice through the neuron as slice $k$ of an otherwise dark box. How much of the teacher's response to the slice is left?
@@ -211,7 +227,7 @@ _ = axes.legend(frameon=False)
 #
 # ## 4 · Positions
 #
-# Notebook 02 showed that tokens know their place, by an embedding learnt for a grid of 37 x 37 patches. It is resampled to the grid of the volume's slices, as timm does it for pictures of another size, and repeated along z. To tell slabs (layers of tokens along z) apart, a *depth embedding* is added. It starts at zero, so at first all slabs have the same places.
+# Notebook 02 showed that tokens know their place, by an embedding learnt for a grid of 37 x 37 patches. It is resampled to the grid of the volume's slices, as timm does it for pictures of another size, and repeated along z. To tell slabs (layers of tokens along z) apart, a *depth embedding* is added. It starts at zero, so at first all slabs have the same places. (DINOv3 has no such embedding: it turns queries and keys by the place of their tokens, and our student does the same in every slab.)
 
 # %% mystnb={"image": {"alt": "Similarity of one place to all others: a bright spot on the trained grid, the same on 12 x 12 tokens, and the same again in the last slab."}}
 slabs, grid = 4, (12, 12)
@@ -229,7 +245,18 @@ difference = float((by_slab - resampled).abs().max() / resampled.abs().max())
 print(f"every slab against timm's positions for a picture of {grid[0]} x {grid[1]} patches: {difference:.0e}")
 assert difference < 1e-5  # both interpolate in 32 bits
 assert not student.depth_embed.any()
-_ = nkd.plot_positions(student, (slabs, *grid))
+
+point, panes = (0.3, 0.6), {f"trained grid, {config.grid[0]} x {config.grid[1]}": (own[0], config.grid)}
+panes |= {f"{grid[0]} x {grid[1]}, slab {k + 1} of {slabs}": (by_slab[k], grid) for k in (0, slabs - 1)}
+figure, panels = plt.subplots(1, len(panes), figsize=(10, 3.2), layout="compressed")
+for panel, (name, (positions, (rows, columns))) in zip(panels, panes.items(), strict=True):
+    row, column = int(point[0] * rows), int(point[1] * columns)
+    field = rearrange(F.normalize(positions, dim=1), "(y x) d -> y x d", y=rows)
+    drawn = panel.imshow(field @ field[row, column], cmap="cividis", vmin=-0.5, vmax=1)
+    panel.plot(column, row, "o", color="#E69F00", markersize=6, markerfacecolor="none")
+    panel.set(title=name, xlabel="x (tokens)", ylabel="y (tokens)")
+    panel.locator_params(integer=True, nbins=6)
+_ = figure.colorbar(drawn, ax=panels, label="cosine to the place in the ring", shrink=0.8, extend="min")
 
 # %% [markdown]
 # ## 5 · Exactly equal
@@ -271,7 +298,14 @@ for name, values in errors.items():
     print(f"{name:<27}largest error of any block {max(values):.0e}")
 assert all(max(values) < 1e-9 for name, values in errors.items() if name != "center, 4 slabs")
 assert max(errors["center, 4 slabs"]) > 1e-3
-_ = nkd.plot_block_errors(errors)
+
+figure, panel = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+styles = (("#0072B2", "o-"), ("#E69F00", "s--"), ("#009E73", "^-."), ("0.45", "v:"))
+for (name, values), (colour, style) in zip(errors.items(), styles, strict=True):
+    panel.semilogy(blocks, np.maximum(values, 1e-17), style, color=colour, markersize=4, label=name)
+panel.set(xlabel="after block (from 0)", ylabel="largest error / largest token", xticks=blocks)
+panel.spines[["top", "right"]].set_visible(False)
+_ = panel.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %% [markdown]
 # One slab is the teacher, to the last bits. Several slabs are not, although nothing in the volume is new: the same slice, four times. Why, and what `balance_prefix` does about it, is the first exercise.
@@ -369,4 +403,4 @@ for name, error in errors.items():
 assert errors["resize_kernel (pseudo-inverse)"] < 1e-6 < errors["transpose of shrinking"]
 
 # %% [markdown]
-# **Next.** [The quickstart](00_quickstart.ipynb) trains such a student. The next step in the method bends the tokens along the neurites: deformable tubular transfer.
+# **Next.** [The quickstart](00_quickstart.ipynb) trains such a student. The next step in the method bends the kernel along the neurites: [04 · deformable tubular transfer](04_deformable_tubular.ipynb).
