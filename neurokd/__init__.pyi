@@ -30,6 +30,14 @@ from .data.swc import read_swc as read_swc
 from .data.swc import write_swc as write_swc
 from .data.v3d import read_v3draw as read_v3draw
 from .data.v3d import write_v3draw as write_v3draw
+from .evaluation.branching import bifurcation_scores as bifurcation_scores
+from .evaluation.branching import strahler_order as strahler_order
+from .evaluation.branching import tip_scores as tip_scores
+from .evaluation.trees import compare_trees as compare_trees
+from .evaluation.trees import dsa as dsa
+from .evaluation.trees import esa as esa
+from .evaluation.trees import length_scores as length_scores
+from .evaluation.trees import pds as pds
 from .evaluation.voxels import best_threshold as best_threshold
 from .evaluation.voxels import dice as dice
 from .evaluation.voxels import evaluate_masks as evaluate_masks
