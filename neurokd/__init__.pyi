@@ -33,6 +33,15 @@ from .data.v3d import write_v3draw as write_v3draw
 from .evaluation.branching import bifurcation_scores as bifurcation_scores
 from .evaluation.branching import strahler_order as strahler_order
 from .evaluation.branching import tip_scores as tip_scores
+from .evaluation.evaluate import evaluate_masks as evaluate_masks
+from .evaluation.evaluate import evaluate_samples as evaluate_samples
+from .evaluation.report import Report as Report
+from .evaluation.surface import hd95 as hd95
+from .evaluation.surface import hd95_area as hd95_area
+from .evaluation.surface import hd95_pooled as hd95_pooled
+from .evaluation.topology import betti_errors as betti_errors
+from .evaluation.topology import betti_numbers as betti_numbers
+from .evaluation.topology import cldice as cldice
 from .evaluation.trees import compare_trees as compare_trees
 from .evaluation.trees import dsa as dsa
 from .evaluation.trees import esa as esa
@@ -40,8 +49,6 @@ from .evaluation.trees import length_scores as length_scores
 from .evaluation.trees import pds as pds
 from .evaluation.voxels import best_threshold as best_threshold
 from .evaluation.voxels import dice as dice
-from .evaluation.voxels import evaluate_masks as evaluate_masks
-from .evaluation.voxels import hd95 as hd95
 from .evaluation.voxels import precision as precision
 from .evaluation.voxels import recall as recall
 from .inference.sliding import predict as predict
