@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from neurokd.data.swc import write_swc
 from neurokd.data.tree import Tree
 from neurokd.evaluation.branching import bifurcation_scores, strahler_order, tip_scores
 from neurokd.evaluation.nearest import distance_to_tree, split_edges
@@ -247,6 +248,53 @@ def test_symmetric_and_independent_of_order_and_root(convention):
     for name, value in compare_trees(tree, other, tolerance=20.0, convention=convention).items():
         if "strahler" not in name:
             assert again[name] == pytest.approx(value), name
+
+
+# --- against swclib (MIT), which measures from node to node after resampling
+
+# What swclib 0.1.0 says of a random tree and a jittered copy, or another random tree. `sd` is ESA between nodes, here
+# 0.02 apart, so that nodes are as good as segments; `ssd` is DSA from 0.1 on, of nodes 0.1 apart (its one parameter is
+# both). Then precision and recall of bifurcations within 15. Its other scores are something else: a share that pools
+# the nodes of both trees, lengths of paths between matched nodes, tips without the root.
+SWCLIB = {
+    (0, "jittered"): (0.8293, 0.8328, 1.0, 1.0),
+    (0, "other"): (28.9059, 28.9459, 0.5, 1 / 3),
+    (1, "jittered"): (0.9310, 0.9410, 1.0, 1.0),
+    (1, "other"): (15.5247, 15.5543, 0.75, 0.75),
+    (2, "jittered"): (0.9148, 0.9250, 1.0, 1.0),
+    (2, "other"): (30.9569, 31.0161, 0.0, 0.0),
+}
+
+
+def swclib_pair(seed: int, kind: str) -> tuple[Tree, Tree]:
+    truth = random_tree(80, seed=seed)
+    other = random_tree(60, seed=seed + 20) if kind == "other" else jittered(truth, seed=seed + 10)
+    return other, truth
+
+
+@pytest.mark.parametrize("case", SWCLIB)
+def test_against_swclib(case):
+    sd, ssd, precision, recall = SWCLIB[case]
+    traced, truth = swclib_pair(*case)
+    assert esa(traced, truth) == pytest.approx(sd, rel=5e-4)
+    assert dsa(traced, truth, threshold=0.1) == pytest.approx(ssd, rel=2e-3)
+    scores = bifurcation_scores(traced, truth, tolerance=15.0)
+    assert (scores["precision"], scores["recall"]) == pytest.approx((precision, recall))
+
+
+@pytest.mark.parametrize("case", SWCLIB)
+def test_swclib_still_says_so(case, tmp_path):
+    ssd = pytest.importorskip("swclib.metrics.ssd_metric", reason="swclib is not installed; its figures are recorded")
+    keypoints = pytest.importorskip("swclib.metrics.keypoint_metric")
+    traced, truth = (str(write_swc(tmp_path / f"{i}.swc", tree)) for i, tree in enumerate(swclib_pair(*case)))
+    near = keypoints.KeypointMetric(["branch"], threshold_dis=15.0, scale=(1, 1, 1)).run(truth, traced)
+    found = (
+        ssd.SSDMetric(min_distance=0.02).run(truth, traced)["sd"],
+        ssd.SSDMetric(min_distance=0.1).run(truth, traced)["ssd"],
+        near["precision"],
+        near["recall"],
+    )
+    assert found == pytest.approx(SWCLIB[case], abs=1e-4)
 
 
 # --- lengths
