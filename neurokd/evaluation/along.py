@@ -22,7 +22,15 @@ _ACCURACY = 0.002  # of the integral, at which halving ends
 
 @dataclass(frozen=True)
 class Profile:
-    """The distance from one tree to another along it: pieces on which it changes linearly, and their weights."""
+    """The distance from one tree to another along it: pieces on which it changes linearly, and their weights.
+
+    Attributes
+    ----------
+    first, second
+        (p,) distances at the two ends of each piece, unit of the trees; of a sample both are the same.
+    weight
+        (p,) lengths of the pieces, or 1 for a sample.
+    """
 
     first: NDArray[np.float64]
     second: NDArray[np.float64]
