@@ -43,7 +43,7 @@ def cldice(prediction: ArrayLike, truth: ArrayLike) -> float:
         return float(prediction.any() == truth.any())
     box = ndimage.find_objects((prediction | truth).astype(np.uint8))[0]  # thinning is slow; nothing is outside
     prediction, truth = prediction[box], truth[box]
-    precision, recall = truth[_skeleton(prediction)].mean(), prediction[_skeleton(truth)].mean()
+    precision, recall = truth[skeleton_of(prediction)].mean(), prediction[skeleton_of(truth)].mean()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
@@ -99,7 +99,7 @@ def betti_errors(prediction: ArrayLike, truth: ArrayLike) -> tuple[int, int]:
     return abs(found[0] - true[0]), abs(found[1] - true[1])
 
 
-def _skeleton(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def skeleton_of(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Lee's skeleton, with at least one voxel of each component.
 
     Components whose cross-section is even and square, such as a neurite of 2 x 2 voxels, vanish altogether in
