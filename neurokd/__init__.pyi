@@ -77,6 +77,7 @@ from .training.similarity import gram_loss as gram_loss
 from .training.similarity import mse_loss as mse_loss
 from .training.views import TokenCache as TokenCache
 from .training.views import multi_view_tokens as multi_view_tokens
+from .viz.browse import browse as browse
 from .viz.live import LivePlot as LivePlot
 from .viz.plot import plot_comparison as plot_comparison
 from .viz.plot import plot_history as plot_history
