@@ -27,7 +27,7 @@ def browse(
     slab: int = 1,
     threshold: float | None = None,
     gamma: float = 0.5,
-    width: int = 720,
+    width: int = 640,
 ) -> Viewer:
     """Show three orthogonal planes of a volume that share a cursor; click or drag in one to move the others.
 
@@ -74,41 +74,27 @@ def browse(
     --------
     >>> browse(volume, probability, truth=mask, spacing=(0.4, 0.1, 0.1), slab=9)
     """
-    import ipywidgets
-
-    from neurokd.viz.widget import Viewer, slider
+    from neurokd.viz.widget import Viewer, choice, cursor_sliders, place_text, slab_slider, slider
 
     planes = Planes(volume, mask, tree, truth=truth, spacing=spacing, gamma=gamma, width=width)
-    longest = max(planes.shape.values())
-    if not slab >= 1:
-        raise ValueError(f"slab is {slab}; it must be at least 1 slice")
-    controls = {axis: slider(axis, at, 0, planes.shape[axis] - 1) for axis, at in zip("zyx", planes.brightest)}
-    thicknesses = sorted({min(slab, longest), longest, *(2**k - 1 for k in range(1, longest.bit_length()))})
-    controls["slab"] = ipywidgets.SelectionSlider(
-        value=min(slab, longest), options=thicknesses, description="slab", layout=controls["z"].layout
-    )
-    controls["opacity"] = slider("opacity", 0.6, 0, 1, step=0.05)
+    controls = {
+        **cursor_sliders(planes.shape, planes.brightest),
+        "slab": slab_slider(slab, max(planes.shape.values())),
+        "opacity": slider("opacity", 0.6, 0, 1, step=0.05),
+    }
     if len(planes.levels) > 1:
-        controls["threshold"] = ipywidgets.SelectionSlider(
-            value=_first_level(planes, mask is not None, threshold),
-            options=[(f"{level:.4g}", k) for k, level in enumerate(planes.levels)],
-            description="threshold",
-            layout=controls["z"].layout,
-        )
+        options = [(f"{level:.4g}", k) for k, level in enumerate(planes.levels)]
+        controls["threshold"] = choice("threshold", options, _first_level(planes, mask is not None, threshold))
     volume = np.asarray(volume)
 
     def draw(z: int, y: int, x: int, slab: int, opacity: float, threshold: int = 0) -> tuple[Any, str]:
         pixels = planes.draw(z, y, x, slab=slab, level=threshold, opacity=opacity)
-        place = ", ".join(f"{axis} {at}" for axis, at in zip("zyx", (z, y, x), strict=True))
-        text = f"voxel {place}"
-        if spacing is not None:
-            text += " = " + ", ".join(f"{at * size:.1f}" for at, size in zip((z, y, x), spacing, strict=True)) + " µm"
-        text += f": intensity {volume[z, y, x]:.4g}"
+        text = f"{place_text(spacing, z, y, x)}: intensity {volume[z, y, x]:.4g}"
         if planes.dice is not None:
             text += f" &nbsp; <b>Dice {planes.dice[threshold]:.3f}</b>"
         return pixels, text
 
-    return Viewer(draw, controls, lambda x0, y0, x, y: planes.locate(x, y))
+    return Viewer(draw, controls, lambda stroke, x0, y0, x, y: planes.locate(x, y))
 
 
 def _first_level(planes: Planes, is_probability: bool, threshold: float | None) -> int:

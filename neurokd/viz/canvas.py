@@ -19,14 +19,22 @@ __all__ = ["COLOURS", "NUMBER", "Paper", "grey_ramp", "judge", "paint", "png"]
 
 # What a pixel shows on top of the image, 0, which is grey (so what is found cannot be white, as it is on black).
 COLOURS = {
-    "mask": ORANGE, "invented": SKY, "missed": ORANGE, "found": GREEN, "tree": PURPLE, "cursor": YELLOW,
+    "mask": ORANGE, "invented": SKY, "missed": ORANGE, "found": GREEN, "tree": PURPLE, "root": ORANGE, "cursor": YELLOW,
 }  # fmt: skip
 NUMBER = {name: number for number, name in enumerate(COLOURS, 1)}
 _TEXT, _LINE = 12, 16  # size of the text and height of a line of it, pixels
 
 
-def grey_ramp(levels: NDArray[Any], brightest: int, *, gamma: float) -> NDArray[np.float64]:
-    """Return the grey in [0, 1] of each code (256,): black at zero (or the least level), white at code `brightest`."""
+def grey_ramp(levels: NDArray[Any], projection: NDArray[np.uint8], *, gamma: float) -> NDArray[np.float64]:
+    """Return the grey in [0, 1] of each code (256,): black at zero or the least level, white at the brightest.
+
+    The brightest 0.5 % of what is not black in the projection ``y x`` are cut, as in :meth:`Frame.show`, for a soma is
+    far brighter than its neurites.
+    """
+    if not gamma > 0:
+        raise ValueError(f"gamma is {gamma}; it must be above 0")
+    lit = projection[projection > 0]
+    brightest = int(np.percentile(lit, 99.5)) if lit.size else 0
     values = levels.astype(float)[np.minimum(np.arange(256), len(levels) - 1)]
     low, high = min(0.0, values[0]), values[brightest]
     return np.clip((values - low) / ((high - low) or 1.0), 0, 1) ** gamma
@@ -86,7 +94,7 @@ class Paper:
             places.append((left, height + 4 + line * _LINE))
             left += needed + 18
         self._image = Image.new("RGB", (width, height + 8 + (line + 1) * _LINE), "white")
-        self._draw, self._font = ImageDraw.Draw(self._image), font
+        self._draw, self.font = ImageDraw.Draw(self._image), font
         for (left, top), (size, text, name) in zip(places, items, strict=True):
             middle = top + _LINE // 2
             half = 2 if name in (None, "tree") else 5
@@ -94,9 +102,16 @@ class Paper:
             self._draw.rectangle((left, middle - half, left + size, middle + half - 1), fill=fill, outline=edge)
             self.write(left + size + 6, middle, text, anchor="lm")
 
-    def write(self, x: float, y: float, text: str, *, anchor: str = "mm") -> None:
-        """Write black text; `anchor` as in Pillow: "mm" is centred on the place, "lm" begins there."""
-        self._draw.text((x, y), text, fill="black", font=self._font, anchor=anchor)
+    def write(self, x: float, y: float, text: str, *, anchor: str = "mm", most: float = np.inf) -> None:
+        """Write black text, its end left out where it is longer than `most` pixels.
+
+        `anchor` as in Pillow: "mm" is centred on the place, "lm" begins there.
+        """
+        whole = text
+        while len(text) > 1 and self.font.getlength(text) > most:
+            whole = whole[:-1]
+            text = whole + "…"
+        self._draw.text((x, y), text, fill="black", font=self.font, anchor=anchor)
 
     def pixels(self) -> NDArray[np.uint8]:
         """Return a copy of the sheet, ``y x 3``."""

@@ -17,8 +17,9 @@ class Mouse(anywidget.AnyWidget):
     Attributes
     ----------
     drag
-        (x0, y0, x, y): where the button went down and where the mouse is now, in pixels of the picture, whatever
-        size it is shown in. Both are sent every time, since a busy kernel skips what came between.
+        (stroke, x0, y0, x, y): a number for each time that the button goes down, where it went down and where the
+        mouse is now, in pixels of the picture, whatever size it is shown in. All are sent every time, since a busy
+        kernel skips what came between.
     """
 
     _esm = """
@@ -40,7 +41,7 @@ class Mouse(anywidget.AnyWidget):
         if (event.button !== 0) return;
         event.preventDefault();
         image.setPointerCapture(event.pointerId);
-        start = at(event);
+        start = [Date.now(), ...at(event)];
         tell(event);
       };
       const move = (event) => { if (start) tell(event); };
@@ -64,4 +65,4 @@ class Mouse(anywidget.AnyWidget):
     }
     export default { render };
     """
-    drag = traitlets.List(traitlets.Float(), [0.0, 0.0, 0.0, 0.0]).tag(sync=True)
+    drag = traitlets.List(traitlets.Float(), [0.0] * 5).tag(sync=True)

@@ -11,43 +11,19 @@ z│   xz   │                  the cross marks the cursor in all three
 ▬ 10 µm  ■ mask  ▬ tree
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_mask, check_volume
-from neurokd.viz.canvas import NUMBER, Paper, grey_ramp, judge, paint
+from neurokd.viz.canvas import NUMBER, Paper, grey_ramp, paint
 from neurokd.viz.frame import Frame, bar_length
+from neurokd.viz.panel import Overlay, Panel, around, locate
 from neurokd.viz.slabs import Axis, Slabs, dice_by_level, grey_levels, resample
 
-__all__ = ["Panel", "Planes", "brightest_code"]
+__all__ = ["Planes"]
 
 _MARGIN = 20  # pixels around a plane, for the names of its axes
-_GAP = 6  # pixels of the cross left out around the cursor, so that what it points at stays in sight
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Where one plane lies in the picture, in pixels.
-
-    Attributes
-    ----------
-    plane
-        Its axes, across and down: "xy", "zy" or "xz".
-    along
-        The axis that it is seen along.
-    top, left, rows, columns
-        Place and size.
-    """
-
-    plane: str
-    along: Axis
-    top: int
-    left: int
-    rows: int
-    columns: int
 
 
 class Planes:
@@ -78,6 +54,8 @@ class Planes:
         (n,) foreground Dice against the truth at each of them.
     panels : tuple of Panel
         xy, zy, xz.
+    brightest : dict
+        Coordinates of the brightest voxel (the first of several), by axis.
 
     Raises
     ------
@@ -94,37 +72,32 @@ class Planes:
         truth: ArrayLike | None = None,
         spacing: Spacing | None = None,
         gamma: float = 0.5,
-        width: int = 720,
+        width: int = 640,
     ) -> None:
         volume = check_volume(volume)
-        if not gamma > 0:
-            raise ValueError(f"gamma is {gamma}; it must be above 0")
         if width < 100:
             raise ValueError(f"width is {width}; it must be at least 100 pixels")
         self.shape: dict[Axis, int] = dict(zip("zyx", volume.shape, strict=True))
         self.frame = Frame(volume.shape, spacing)
         codes, levels = grey_levels(volume)
         self._volume = Slabs(codes)
-        self._ramp = grey_ramp(levels, brightest_code(self._volume.project("z", 0, len(volume))), gamma=gamma)
-        self.brightest = np.unravel_index(int(codes.argmax()), codes.shape)
+        self._ramp = grey_ramp(levels, self._volume.project("z", 0, len(volume)), gamma=gamma)
+        self.brightest = dict(zip("zyx", map(int, np.unravel_index(codes.argmax(), codes.shape)), strict=True))
 
-        self._cut, self.levels = self._volume, levels
+        cut, self.levels = self._volume, levels
         if mask is not None:
-            cut = np.asarray(mask)
-            if cut.dtype.kind == "f":
-                cut = check_volume(cut, name="mask")
-                if cut.shape != volume.shape:
-                    raise ValueError(f"mask has shape {cut.shape}, its volume {volume.shape}")
-            else:
-                cut = check_mask(cut, shape=volume.shape)
-            codes, self.levels = grey_levels(cut)
-            self._cut = Slabs(codes)
+            mask = np.asarray(mask)
+            if mask.dtype.kind != "f":
+                mask = check_mask(mask, shape=volume.shape)
+            elif check_volume(mask, name="mask").shape != volume.shape:
+                raise ValueError(f"mask has shape {mask.shape}, its volume {volume.shape}")
+            codes, self.levels = grey_levels(mask)
+            cut = Slabs(codes)
         self.dice: NDArray[np.float64] | None = None
-        self._truth: Slabs | None = None
         if truth is not None:
             truth = check_mask(truth, shape=volume.shape, name="truth")
             self.dice = dice_by_level(codes, truth, len(self.levels))
-            self._truth, self._inside = Slabs(truth), Slabs(codes * truth)
+        self._overlay = Overlay(cut, None if truth is None else Slabs(truth))
         self._lay_out(width, tree is not None)
         self._nodes = None if tree is None else self._dense(tree)
 
@@ -151,31 +124,19 @@ class Planes:
         """
         picture, cursor = self._paper.pixels(), {"z": z, "y": y, "x": x}
         for panel in self.panels:
-            size = panel.rows, panel.columns
-            low = max(0, cursor[panel.along] - (slab - 1) // 2)
-            place = panel.along, low, min(self.shape[panel.along], cursor[panel.along] + slab // 2 + 1)
-            labels = np.zeros(size, np.uint8)
+            low, high = around(cursor[panel.along], slab, self.shape[panel.along])
+            labels = np.zeros(panel.size, np.uint8)
             if level is not None:
-                truth = hit = None
-                if self._truth is not None:
-                    truth = resample(self._truth.project(*place), size)
-                    hit = resample(self._inside.project(*place), size) > level
-                labels = judge(resample(self._cut.project(*place), size) > level, truth, hit)
-            self._mark_tree(labels, panel, *place[1:])
-            self._mark_cursor(labels, panel, cursor)
-            codes = resample(self._volume.project(*place), size)
-            inside = slice(panel.top, panel.top + panel.rows), slice(panel.left, panel.left + panel.columns)
-            picture[inside] = paint(codes, labels, self._ramp, opacity=opacity)
+                labels = self._overlay.labels(panel, low, high, level)
+            self._mark_tree(labels, panel, low, high)
+            panel.mark_cursor(labels, cursor)
+            codes = resample(self._volume.project(panel.along, low, high), panel.size)
+            picture[panel.place] = paint(codes, labels, self._ramp, opacity=opacity)
         return picture
 
     def locate(self, column: float, row: float) -> dict[Axis, int]:
         """Return the two coordinates that a place in the picture means, in voxels; none of them beside the planes."""
-        for panel in self.panels:
-            down, across = row - panel.top, column - panel.left
-            if 0 <= down < panel.rows and 0 <= across < panel.columns:
-                sizes = (panel.plane[0], across, panel.columns), (panel.plane[1], down, panel.rows)
-                return {axis: int(int(at) * self.shape[axis] // count) for axis, at, count in sizes}
-        return {}
+        return locate(self.panels, column, row)
 
     def _lay_out(self, width: int, has_tree: bool) -> None:
         depth, height, across = self.frame.lengths
@@ -183,12 +144,12 @@ class Planes:
         z, y, x = (max(1, round(length / pixel)) for length in self.frame.lengths)
         second_left, second_top = 3 * _MARGIN + x, 2 * _MARGIN + y
         self.panels = (
-            Panel("xy", "z", _MARGIN, _MARGIN, y, x),
-            Panel("zy", "x", _MARGIN, second_left, y, z),
-            Panel("xz", "y", second_top, _MARGIN, z, x),
+            Panel("xy", _MARGIN, _MARGIN, y, x, (self.shape["x"], self.shape["y"])),
+            Panel("zy", _MARGIN, second_left, y, z, (self.shape["z"], self.shape["y"])),
+            Panel("xz", second_top, _MARGIN, z, x, (self.shape["x"], self.shape["z"])),
         )
         entries = {"mask": "mask" if len(self.levels) == 1 else "above threshold"}
-        if self._truth is not None:
+        if self.dice is not None:
             entries = {name: name for name in ("found", "missed", "invented")}
         if has_tree:
             entries["tree"] = "tree"
@@ -202,9 +163,8 @@ class Planes:
 
     def _dense(self, tree: Tree) -> dict[str, NDArray[np.float64]]:
         """Points of the tree so close that they touch in the picture, and their radii, all in voxels."""
-        xy = self.panels[0]
         step = 0.7 * min(
-            self.shape["x"] / xy.columns, self.shape["y"] / xy.rows, self.shape["z"] / self.panels[1].columns
+            voxels / n for one in self.panels for voxels, n in zip(one.voxels, one.size[::-1], strict=True)
         )
         fine = tree.resample(step) if len(tree) > 1 else tree
         return {**dict(zip("xyz", fine.xyz.T, strict=True)), "radius": np.maximum(fine.radius, 0.5)}
@@ -215,23 +175,9 @@ class Planes:
             return
         depth = self._nodes[panel.along]
         seen = np.abs(depth - np.clip(depth, low, high - 1)) <= self._nodes["radius"]
-        across, down = (
-            np.floor((self._nodes[axis][seen] + 0.5) * count / self.shape[axis] - 0.5).astype(int)
-            for axis, count in zip(panel.plane, (panel.columns, panel.rows), strict=True)
-        )
+        places = panel.pixels(*(self._nodes[axis][seen] for axis in panel.plane))
+        across, down = (np.floor(place - 0.5).astype(int) for place in places)
         for right, below in ((0, 0), (0, 1), (1, 0), (1, 1)):
             column, row = across + right, down + below
             there = (column >= 0) & (column < panel.columns) & (row >= 0) & (row < panel.rows)
             labels[row[there], column[there]] = NUMBER["tree"]
-
-    def _mark_cursor(self, labels: NDArray[np.uint8], panel: Panel, cursor: dict[Axis, int]) -> None:
-        counts = zip(panel.plane, (panel.columns, panel.rows), strict=True)
-        column, row = (int((cursor[axis] + 0.5) * count / self.shape[axis]) for axis, count in counts)
-        for line, at in ((labels[row], column), (labels[:, column], row)):
-            line[: max(0, at - _GAP)] = line[at + _GAP + 1 :] = NUMBER["cursor"]
-
-
-def brightest_code(projection: NDArray[np.uint8]) -> int:
-    """Return the code that is shown white: the brightest 0.5 % of what is not black are cut, as in `Frame.show`."""
-    lit = projection[projection > 0]
-    return int(np.percentile(lit, 99.5)) if lit.size else 0

@@ -68,11 +68,11 @@ class Slabs:
     Parameters
     ----------
     codes
-        ``z y x``, uint8 or boolean.
+        ``z y x``, uint8 or boolean; also an attribute.
     """
 
     def __init__(self, codes: NDArray[Any]) -> None:
-        self._codes = codes
+        self.codes = codes
         self._x_first = np.ascontiguousarray(rearrange(codes, "z y x -> x y z"))
         self._last: dict[Axis, tuple[tuple[int, int], NDArray[Any]]] = {}
 
@@ -80,9 +80,9 @@ class Slabs:
         """Return the maximum over slices `low` to `high` - 1: ``y x`` along z, ``z x`` along y, ``y z`` along x."""
         if axis not in self._last or self._last[axis][0] != (low, high):
             if axis == "y":
-                plane = self._codes[:, low:high].max(axis=1)
+                plane = self.codes[:, low:high].max(axis=1)
             else:
-                plane = (self._codes if axis == "z" else self._x_first)[low:high].max(axis=0)
+                plane = (self.codes if axis == "z" else self._x_first)[low:high].max(axis=0)
             self._last[axis] = (low, high), plane
         return self._last[axis][1]
 
