@@ -86,7 +86,7 @@ def test_the_tree_lies_on_the_voxels_it_was_traced_in(azimuth: int, elevation: i
 
 def test_what_is_near_hides_what_is_far_and_is_brighter() -> None:
     near, far = (Turntable(VOLUME * 0, line((3, 5, z), (9, 5, z)), spacing=None, gamma=1, width=300) for z in (0, 6))
-    brightest = [one.draw(0, 0, image=1)[: one.side - 90, : one.side, 1].max() for one in (near, far)]
+    brightest = [one.draw(0, 0, image=1)[: one.side - 90, : one.side, 2].max() for one in (near, far)]
     assert brightest[0] > brightest[1]
     both = Tree([[3, 5, 0], [9, 5, 0], [9, 5, 6], [3, 5, 6]], np.ones(4), [-1, 0, 1, 2], np.full(4, 3))
     pictures = [
