@@ -30,6 +30,7 @@ from .data.swc import read_swc as read_swc
 from .data.swc import write_swc as write_swc
 from .data.v3d import read_v3draw as read_v3draw
 from .data.v3d import write_v3draw as write_v3draw
+from .evaluation.ranking import average_precision as average_precision
 from .evaluation.voxels import best_threshold as best_threshold
 from .evaluation.voxels import dice as dice
 from .evaluation.voxels import evaluate_masks as evaluate_masks
@@ -38,6 +39,7 @@ from .evaluation.voxels import precision as precision
 from .evaluation.voxels import recall as recall
 from .inference.sliding import predict as predict
 from .inference.trace import trace as trace
+from .models.attention import attention_maps as attention_maps
 from .models.config import PRESETS as PRESETS
 from .models.config import SegmenterConfig as SegmenterConfig
 from .models.families import vit_config as vit_config
@@ -79,6 +81,7 @@ from .training.views import TokenCache as TokenCache
 from .training.views import multi_view_tokens as multi_view_tokens
 from .viz.browse import browse as browse
 from .viz.compare import compare as compare
+from .viz.features import plot_maps as plot_maps
 from .viz.live import LivePlot as LivePlot
 from .viz.plot import plot_comparison as plot_comparison
 from .viz.plot import plot_history as plot_history
