@@ -88,6 +88,7 @@ from .viz.plot import plot_history as plot_history
 from .viz.plot import plot_kernels as plot_kernels
 from .viz.plot import plot_projections as plot_projections
 from .viz.snake import plot_snake as plot_snake
+from .viz.tokens import features as features
 from .viz.tree3d import tree3d as tree3d
 
 __version__: str

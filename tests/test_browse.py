@@ -1,6 +1,10 @@
 """Browsing a volume: the callbacks as plain functions, against pictures worked out by hand."""
 
+import base64
+import importlib.util
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -310,8 +314,6 @@ def test_the_threshold_begins_where_it_was_asked_to() -> None:
 def test_without_a_kernel_the_picture_stands_in_its_place() -> None:
     bundle = neurokd.browse(VOLUMES["uint8"])._repr_mimebundle_()
     assert set(bundle) >= {"application/vnd.jupyter.widget-view+json", "image/png"}
-    import base64
-
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
 
 
@@ -330,3 +332,17 @@ def test_bad_input_is_named() -> None:
     for setting, value in (("gamma", 0), ("width", 20), ("slab", 0), ("spacing", (1, 0, 1))):
         with pytest.raises(ValueError, match=setting):
             neurokd.browse(volume, **{setting: value})
+
+
+def test_without_anywidget_the_sliders_do(monkeypatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    widget = neurokd.browse(VOLUMES["uint8"])
+    assert not any(hasattr(child, "drag") for child in widget.children)
+    widget.controls["z"].value = 1
+    np.testing.assert_array_equal(shown(widget)[-1], Planes(VOLUMES["uint8"]).draw(1, 0, 0)[-1])
+
+
+def test_without_ipywidgets_it_says_what_brings_them() -> None:
+    code = "import sys; sys.modules['ipywidgets'] = None; import neurokd; neurokd.browse([[[0, 1]]])"
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: viewers need ipywidgets, which come with neurokd[notebooks]" in failed.stderr

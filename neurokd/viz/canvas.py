@@ -113,6 +113,10 @@ class Paper:
             text = whole + "…"
         self._draw.text((x, y), text, fill="black", font=self.font, anchor=anchor)
 
+    def paste(self, left: int, top: int, pixels: NDArray[np.uint8]) -> None:
+        """Put pixels ``y x 3`` onto the sheet."""
+        self._image.paste(Image.fromarray(pixels), (left, top))
+
     def pixels(self) -> NDArray[np.uint8]:
         """Return a copy of the sheet, ``y x 3``."""
         return np.array(self._image)
