@@ -329,6 +329,8 @@ def test_bad_input_is_named() -> None:
         neurokd.browse(volume, truth=volume)
     with pytest.raises(ValueError, match="mask has 1 voxels that are NaN"):
         neurokd.browse(volume, np.where(np.arange(480).reshape(SHAPE) == 3, np.nan, 0.5))
+    with pytest.raises(ValueError, match=r"threshold is 0\.3, but there is nothing to cut"):
+        neurokd.browse(volume, volume > 9, threshold=0.3)
     for setting, value in (("gamma", 0), ("width", 20), ("slab", 0), ("spacing", (1, 0, 1))):
         with pytest.raises(ValueError, match=setting):
             neurokd.browse(volume, **{setting: value})
@@ -339,7 +341,9 @@ def test_without_anywidget_the_sliders_do(monkeypatch) -> None:
     widget = neurokd.browse(VOLUMES["uint8"])
     assert not any(hasattr(child, "drag") for child in widget.children)
     widget.controls["z"].value = 1
-    np.testing.assert_array_equal(shown(widget)[-1], Planes(VOLUMES["uint8"]).draw(1, 0, 0)[-1])
+    planes = Planes(VOLUMES["uint8"])
+    at = planes.brightest | {"z": 1}
+    np.testing.assert_array_equal(shown(widget), planes.draw(**at, level=len(planes.levels) - 1, opacity=0.6))
 
 
 def test_without_ipywidgets_it_says_what_brings_them() -> None:

@@ -50,8 +50,8 @@ def browse(
     slab
         Slices of the maximum to begin with, at least 1.
     threshold
-        To begin with. None takes 0.5 of a probability, the best against `truth` of intensities, and marks none of
-        them where there is no truth.
+        To begin with, rounded to the nearest step of its slider. None takes 0.5 of a probability, the best against
+        `truth` of intensities, and marks none of them where there is no truth.
     gamma
         Exponent of the display, > 0; below one lifts what is dim.
     width
@@ -66,7 +66,7 @@ def browse(
     Raises
     ------
     ValueError
-        Not a volume, a mask or truth of another shape, or a setting out of range.
+        Not a volume, a mask or truth of another shape, a setting out of range, or a threshold for a boolean mask.
     ImportError
         Without ipywidgets, which come with ``neurokd[notebooks]``.
 
@@ -82,6 +82,8 @@ def browse(
         "slab": slab_slider(slab, max(planes.shape.values())),
         "opacity": slider("opacity", 0.6, 0, 1, step=0.05),
     }
+    if len(planes.levels) == 1 and threshold is not None:
+        raise ValueError(f"threshold is {threshold}, but there is nothing to cut: give a probability instead of a mask")
     if len(planes.levels) > 1:
         options = [(f"{level:.4g}", k) for k, level in enumerate(planes.levels)]
         controls["threshold"] = choice("threshold", options, _first_level(planes, mask is not None, threshold))

@@ -1,6 +1,6 @@
 """Pixels of the viewers: colours over grey, text, legend and scale bar, and the PNG of it all.
 
-codes (grey) + labels (what is on top) --ColourTable--> RGB --png--> bytes
+codes (grey) + labels (what is on top) --paint--> RGB --png--> bytes
 """
 
 import io

@@ -42,7 +42,7 @@ def compare(
     Parameters
     ----------
     volume
-        Intensities ``z y x``.
+        Intensities ``z y x``. Held as uint8, four times over and four times more for each prediction.
     truth
         Boolean ``z y x``.
     predictions
@@ -56,7 +56,7 @@ def compare(
     gamma
         Exponent of the display, > 0; below one lifts what is dim.
     width
-        Of the picture, pixels, at least 100.
+        Of the picture, pixels, at least 100 for each column.
 
     Returns
     -------
@@ -116,8 +116,8 @@ class Comparison:
         volume = check_volume(volume)
         if not predictions:
             raise ValueError("there are no predictions to compare; give at least one, by name")
-        if columns < 1 or width < 100:
-            raise ValueError(f"columns is {columns} and width {width}; they must be at least 1 and 100 pixels")
+        if columns < 1 or width < 100 * min(columns, len(predictions)):
+            raise ValueError(f"columns is {columns} and width {width}; at least 1, and 100 pixels for each")
         truth = check_mask(truth, shape=volume.shape, name="truth")
         masks = {name: check_mask(mask, shape=volume.shape, name=name) for name, mask in predictions.items()}
         self.shape: dict[Axis, int] = dict(zip("zyx", volume.shape, strict=True))

@@ -99,5 +99,5 @@ def locate(panels: Iterable[Panel], column: float, row: float) -> dict[Axis, int
 
 
 def around(at: int, slab: int, size: int) -> tuple[int, int]:
-    """Return first and last but one of `slab` slices around `at`, of `size` that there are."""
+    """Return the first of `slab` slices around `at` and the one after the last, of `size` that there are."""
     return max(0, at - (slab - 1) // 2), min(size, at + slab // 2 + 1)
