@@ -276,7 +276,7 @@ def test_controls_redraw_the_planes() -> None:
     assert list(widget.controls) == ["z", "y", "x", "slab", "opacity", "threshold"]
     planes = Planes(volume, truth=truth, spacing=(2, 1, 1))
     best = int(planes.dice.argmax())
-    np.testing.assert_array_equal(shown(widget), planes.draw(**planes.brightest, level=best, opacity=0.6))
+    np.testing.assert_array_equal(shown(widget), planes.draw(**planes.brightest, level=best, opacity=0.8))
     for name, value in {"z": 1, "y": 2, "x": 3, "slab": 3, "opacity": 0.25, "threshold": 100}.items():
         widget.controls[name].value = value
     np.testing.assert_array_equal(shown(widget), planes.draw(1, 2, 3, slab=3, level=100, opacity=0.25))
@@ -343,7 +343,7 @@ def test_without_anywidget_the_sliders_do(monkeypatch) -> None:
     widget.controls["z"].value = 1
     planes = Planes(VOLUMES["uint8"])
     at = planes.brightest | {"z": 1}
-    np.testing.assert_array_equal(shown(widget), planes.draw(**at, level=len(planes.levels) - 1, opacity=0.6))
+    np.testing.assert_array_equal(shown(widget), planes.draw(**at, level=len(planes.levels) - 1, opacity=0.8))
 
 
 def test_without_ipywidgets_it_says_what_brings_them() -> None:

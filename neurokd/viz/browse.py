@@ -80,7 +80,7 @@ def browse(
     controls = {
         **cursor_sliders(planes.shape, planes.brightest),
         "slab": slab_slider(slab, max(planes.shape.values())),
-        "opacity": slider("opacity", 0.6, 0, 1, step=0.05),
+        "opacity": slider("opacity", 0.8, 0, 1, step=0.05),
     }
     if len(planes.levels) == 1 and threshold is not None:
         raise ValueError(f"threshold is {threshold}, but there is nothing to cut: give a probability instead of a mask")

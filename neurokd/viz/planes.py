@@ -102,7 +102,7 @@ class Planes:
         self._nodes = None if tree is None else self._dense(tree)
 
     def draw(
-        self, z: int, y: int, x: int, *, slab: int = 1, level: int | None = None, opacity: float = 0.6
+        self, z: int, y: int, x: int, *, slab: int = 1, level: int | None = None, opacity: float = 0.8
     ) -> NDArray[np.uint8]:
         """Draw the planes through a voxel.
 
