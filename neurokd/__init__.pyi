@@ -94,6 +94,8 @@ from .training.similarity import gram_loss as gram_loss
 from .training.similarity import mse_loss as mse_loss
 from .training.views import TokenCache as TokenCache
 from .training.views import multi_view_tokens as multi_view_tokens
+from .viz.browse import browse as browse
+from .viz.compare import compare as compare
 from .viz.features import plot_maps as plot_maps
 from .viz.live import LivePlot as LivePlot
 from .viz.plot import plot_comparison as plot_comparison
@@ -101,5 +103,7 @@ from .viz.plot import plot_history as plot_history
 from .viz.plot import plot_kernels as plot_kernels
 from .viz.plot import plot_projections as plot_projections
 from .viz.snake import plot_snake as plot_snake
+from .viz.tokens import features as features
+from .viz.tree3d import tree3d as tree3d
 
 __version__: str
