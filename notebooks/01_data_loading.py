@@ -22,15 +22,12 @@
 # ```
 
 # %%
-import io
 import struct
 import time
 from types import SimpleNamespace
 
-import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import display
 from scipy import ndimage
 
 import neurokd as nkd
@@ -127,34 +124,17 @@ assert [check.fits for check in checks.values()] == [True, False, False]
 assert [check.mirrored for check in checks.values()] == [False, True, False]
 
 # %% [markdown]
-# ### Slice by slice
+# ### In depth
 #
-# A projection hides depth: a tree that is some slices off still looks right from above. In a single slice it does not. The first picture stands still: the slice that most nodes are near to. Blue is what passes within two slices, pale is the rest. Below it are sliders to move through the stack.
+# A projection hides depth: a tree that is some slices off still looks right from above. In three planes through one point it does not. Click or drag in one of them to move the others; `slab` is the number of slices whose maximum is shown, and pink is the tree where it runs through them. (Without a kernel this is a still picture.)
 
-# %% mystnb={"image": {"alt": "One slice of the stack: bright cuts through neurites, and the tree over it, plain where it passes through the slice and pale elsewhere."}}
-depths = np.rint(fly.tree.xyz[:, 2]).astype(int)
-fullest = int(np.bincount(depths, minlength=len(fly.volume)).argmax())
-_ = nkd.plot_slice(fly.volume, fullest, fly.tree, spacing=fly.spacing)
-
-
-# %%
-def picture(z, reach):
-    """Draw one slice as the bytes of a PNG."""
-    figure, file = nkd.plot_slice(fly.volume, z, fly.tree, spacing=fly.spacing, reach=reach), io.BytesIO()
-    figure.savefig(file, format="png", dpi=90)
-    plt.close(figure)
-    return file.getvalue()
-
-
-z = widgets.IntSlider(fullest, min=0, max=len(fly.volume) - 1, continuous_update=False, description="slice")
-reach = widgets.IntSlider(2, min=0, max=10, continuous_update=False, description="reach")
-image = widgets.Image(value=picture(fullest, 2))
-for slider in (z, reach):
-    slider.observe(lambda _: image.set_trait("value", picture(z.value, reach.value)), "value")
-
-seen, z.value = image.value, fullest - 1  # as if somebody had moved it
-assert image.value == picture(fullest - 1, 2) != seen
-display(widgets.VBox([z, reach, image]))
+# %% mystnb={"image": {"alt": "Three orthogonal planes through the stack with a common cursor, and the tree over bright cuts through neurites."}}
+viewer = nkd.browse(fly.volume, tree=fly.tree, spacing=fly.spacing, slab=9)
+crowded = fly.tree.zyx[fly.tree.bifurcations[len(fly.tree.bifurcations) // 2]].round().astype(int)
+for axis, place in zip("zyx", crowded.tolist(), strict=True):
+    viewer.controls[axis].value = place  # what a click does
+print("cursor on a bifurcation, (z, y, x):", crowded)
+viewer
 
 # %% [markdown]
 # ## 3 · From tree to mask
@@ -314,7 +294,7 @@ assert nkd.Patches(parts[0], size=size, length=10, seed=0)[0]["mask"].shape == (
 # ## What was learnt
 #
 # - Volumes are `z y x`, points `x y z`, and a file that is not whole is an error.
-# - A tree fits its volume if most nodes are on bright voxels, and the mirror image is the control. Look at slices, too: projections hide depth.
+# - A tree fits its volume if most nodes are on bright voxels, and the mirror image is the control. Look at planes, too: projections hide depth.
 # - Masks are drawn from trees, no thinner than 0.87 voxels of radius and no thicker than what is in the image.
 # - The unit of a split is the stack. A split by neuron leaks more often than not.
 #

@@ -162,3 +162,10 @@ def test_the_readme_names_only_targets_that_make_has():
     named = set(re.findall(r"^(?:    |\$ )?make ([a-z]+)|`make ([a-z]+)", (ROOT / "README.md").read_text(), re.M))
     assert {a or b for a, b in named} <= targets
     assert {"demo", "test", "lab"} <= targets
+
+
+@pytest.mark.parametrize("results", sorted((ROOT / "benchmarks" / "results").glob("*.md")), ids=lambda path: path.stem)
+def test_the_page_of_benchmarks_holds_the_measured_tables(results):
+    page = (ROOT / "benchmarks" / "README.md").read_text()
+    for table in results.read_text().strip().split("\n\n"):
+        assert table in page

@@ -13,10 +13,17 @@ from numpy.typing import NDArray
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_spacing
 
-__all__ = ["BLUE", "GREEN", "ORANGE", "SKY", "WHITE", "Frame"]
+__all__ = ["BLUE", "GREEN", "ORANGE", "PURPLE", "SKY", "WHITE", "YELLOW", "Frame", "bar_length"]
 
 # Okabe and Ito's colours (jfly.uni-koeln.de/color): people with any colour vision can tell them apart.
 ORANGE, SKY, GREEN, BLUE, WHITE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#F2F2F2"
+PURPLE, YELLOW = "#CC79A7", "#F0E442"
+
+
+def bar_length(width: float) -> float:
+    """Return the length of a scale bar: 1, 2 or 5 times a power of ten, at most a quarter of `width`."""
+    step = 10.0 ** np.floor(np.log10(width / 4))
+    return max(factor * step for factor in (1, 2, 5) if factor * step <= width / 4)
 
 
 class Frame:
@@ -35,26 +42,15 @@ class Frame:
         self.spacing = (1.0, 1.0, 1.0) if spacing is None else check_spacing(spacing)
         self.lengths = tuple(n * s for n, s in zip(shape, self.spacing, strict=True))
 
-    def show(
-        self,
-        axes: Axes,
-        volume: NDArray[Any],
-        plane: str = "xy",
-        *,
-        gamma: float,
-        dimmed: bool = False,
-        like: NDArray[Any] | None = None,
-    ) -> None:
+    def show(self, axes: Axes, volume: NDArray[Any], plane: str = "xy", *, gamma: float, dimmed: bool = False) -> None:
         """Draw the maximum projection in grey; dimmed where something else goes on top.
 
-        The brightest 0.5 % of what is not black are cut, for a soma is far brighter than its neurites; with `like`
-        black and white are those of that volume, so that slices of one volume can be compared.
+        The brightest 0.5 % of what is not black are cut, for a soma is far brighter than its neurites.
         """
         pixels = _project(volume, plane).astype(float)
-        scale = pixels if like is None else _project(like, plane).astype(float)
-        lit = scale[scale > 0]
+        lit = pixels[pixels > 0]
         top = float(np.percentile(lit, 99.5)) if lit.size else 1.0
-        norm = PowerNorm(gamma, vmin=min(0.0, float(scale.min())), vmax=top, clip=True)
+        norm = PowerNorm(gamma, vmin=min(0.0, float(pixels.min())), vmax=top, clip=True)
         axes.set_facecolor("black")
         self._draw(axes, pixels, plane, cmap="gray", norm=norm, alpha=0.5 if dimmed else 1.0)
 
@@ -63,21 +59,16 @@ class Frame:
         axes.set_facecolor("black")
         self._draw(axes, _project(mask, plane)[..., None] * np.array(to_rgba(colour, alpha)), plane)
 
-    def trace(
-        self, axes: Axes, tree: Tree, plane: str = "xy", *, edges: NDArray[np.int64] | None = None, alpha: float = 1.0
-    ) -> None:
-        """Draw the edges of a tree, or some of them, in blue and its root as an orange dot."""
+    def trace(self, axes: Axes, tree: Tree, plane: str = "xy") -> None:
+        """Draw the edges of a tree in blue and its root as an orange dot."""
         columns = ["xyz".index(axis) for axis in plane]
         points = tree.xyz[:, columns] * [self.spacing["zyx".index(axis)] for axis in plane]
-        lines = points[tree.edges if edges is None else edges]
-        axes.add_collection(LineCollection(lines, colors=SKY, linewidths=1.2, alpha=alpha), autolim=False)
+        axes.add_collection(LineCollection(points[tree.edges], colors=SKY, linewidths=1.2), autolim=False)
         axes.plot(*points[tree.parent < 0].T, "o", color=ORANGE, markersize=4, scalex=False, scaley=False)
 
     def scale_bar(self, axes: Axes) -> None:
         """Draw a bar of 1, 2 or 5 times a power of ten, at most a quarter of the width."""
-        most = self.lengths[2] / 4
-        step = 10.0 ** np.floor(np.log10(most))
-        length = max(factor * step for factor in (1, 2, 5) if factor * step <= most)
+        length = bar_length(self.lengths[2])
         bar = AnchoredSizeBar(
             axes.transData, length, f"{length:g} {self.unit}", loc="lower right", color="white", pad=0.3,
             borderpad=0.3, size_vertical=self.lengths[1] / 150,
