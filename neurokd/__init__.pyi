@@ -102,6 +102,7 @@ from .training.views import TokenCache as TokenCache
 from .training.views import multi_view_tokens as multi_view_tokens
 from .viz.browse import browse as browse
 from .viz.compare import compare as compare
+from .viz.explore import explore as explore
 from .viz.features import plot_maps as plot_maps
 from .viz.live import LivePlot as LivePlot
 from .viz.plot import plot_comparison as plot_comparison

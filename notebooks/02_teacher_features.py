@@ -24,7 +24,6 @@ import numpy as np
 import timm
 import torch
 from einops import einsum, rearrange, reduce
-from IPython.display import display
 from scipy import ndimage
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -145,7 +144,7 @@ def look(z, magnification, mean, axes):
     colours = rearrange(((found - low) / (high - low)).clip(0, 1), "k y x -> y x k")
     covers = teacher.patch[0] / magnification
     named = {f"component {k}": component for k, component in enumerate(found, 1)}
-    nkd.plot_maps(
+    return nkd.plot_maps(
         volume[z], {f"tokens of {covers:.0f} x {covers:.0f} voxels": colours} | named, mask=sample.mask[z],
         spacing=sample.spacing, columns=5, title=f"slice {z}",
     )  # fmt: skip
@@ -154,7 +153,7 @@ def look(z, magnification, mean, axes):
 maps = rearrange(tokens["real"][5][parts["train"]], "n b d y x -> (n b) d y x")
 overall = reduce(maps, "b d y x -> 1 d 1 1", "mean")
 axes, shares = main_directions(maps, overall)
-look(z, magnification, overall, axes)
+_ = look(z, magnification, overall, axes)
 place = []
 for k, component in enumerate(project(maps, overall, axes).unbind(1)):
     place.append(float(component.mean(0).var() / component.var()))
@@ -167,7 +166,7 @@ assert max(place) > 0.5
 # %% mystnb={"image": {"alt": "The same slice; without the mean of each place, the first component follows the neurites."}}
 per_place = reduce(maps, "b d y x -> 1 d y x", "mean")
 axes, shares = main_directions(maps, per_place)
-look(z, magnification, per_place, axes)
+_ = look(z, magnification, per_place, axes)
 
 chance = labels[parts["train"]].mean()
 truth = rearrange(labels[parts["train"]], "n b y x -> (n b) y x")
@@ -331,17 +330,17 @@ _ = nkd.plot_maps(
 # %% [markdown]
 # ## 6 · Look around
 #
-# Sliders over slices and magnifications (where a kernel runs), and below them, as a picture that stays, the main directions at magnification 3.5. At magnification 1 a token is too coarse to point at a neurite, at 3.5 it follows it, for four times the tokens of 1.75.
+# Sliders over slices and magnifications (where a kernel runs), and below them, as a picture that stays, the main directions at magnification 3.5. At magnification 1 a token is too coarse to point at a neurite, at 3.5 it follows it, for four times the tokens of 1.75. (`nkd.features(teacher, volume)` has the same with likeness and attention, to click in.)
+
+# %%
+nkd.explore(
+    lambda z, magnification: look(z, magnification, per_place, axes),
+    z=widgets.IntSlider(z, min=0, max=len(volume) - 1, continuous_update=False),
+    magnification=widgets.Dropdown(options=[1.75, 1.0, 3.5]),
+)
 
 # %% mystnb={"image": {"alt": "A slice at magnification 3.5: the components follow the neurites in finer tokens."}}
-display(
-    widgets.interactive(
-        lambda z, magnification: look(z, magnification, per_place, axes),
-        z=widgets.IntSlider(z, min=0, max=len(volume) - 1, continuous_update=False),
-        magnification=[1.75, 1.0, 3.5],
-    )
-)
-look(z, 3.5, per_place, axes)
+_ = look(z, 3.5, per_place, axes)
 
 # %% [markdown]
 # ## What was learnt

@@ -350,3 +350,19 @@ def test_without_ipywidgets_it_says_what_brings_them() -> None:
     code = "import sys; sys.modules['ipywidgets'] = None; import neurokd; neurokd.browse([[[0, 1]]])"
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "ImportError: viewers need ipywidgets, which come with neurokd[notebooks]" in failed.stderr
+
+
+# --- any figure
+
+
+def test_a_figure_follows_its_controls_and_is_closed() -> None:
+    ipywidgets, plt = pytest.importorskip("ipywidgets"), pytest.importorskip("matplotlib.pyplot")
+
+    def draw(grey: float):
+        return plt.figure(figsize=(1, 1), dpi=20, facecolor=str(grey))
+
+    viewer = neurokd.explore(draw, grey=ipywidgets.FloatSlider(0, min=0, max=1))
+    assert shown(viewer).shape == (20, 20, 3) and (shown(viewer) == 0).all()
+    viewer.controls["grey"].value = 1.0
+    assert (shown(viewer) == 255).all()
+    assert not plt.get_fignums()

@@ -42,6 +42,7 @@ class Viewer(ipywidgets.VBox):
     moved
         Called with a drag, stroke, x0, y0, x, y, as of :class:`neurokd.viz.mouse.Mouse`; returns new values for some
         of the controls. Without anywidget the picture does not listen to the mouse, and the controls do the same.
+        None: there is nothing to drag.
 
     Attributes
     ----------
@@ -55,7 +56,7 @@ class Viewer(ipywidgets.VBox):
         self,
         draw: Callable[..., tuple[NDArray[np.uint8], str]],
         controls: Mapping[str, Any],
-        moved: Callable[[float, float, float, float, float], Mapping[str, Any]],
+        moved: Callable[[float, float, float, float, float], Mapping[str, Any]] | None = None,
     ) -> None:
         self._draw, self._moved, self._held = draw, moved, False
         self.controls = dict(controls)
@@ -64,7 +65,7 @@ class Viewer(ipywidgets.VBox):
         for control in self.controls.values():
             control.observe(self._changed, "value")
         shown = [*self.controls.values()]
-        if importlib.util.find_spec("anywidget"):
+        if moved is not None and importlib.util.find_spec("anywidget"):
             from neurokd.viz.mouse import Mouse
 
             mouse = Mouse()
