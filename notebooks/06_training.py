@@ -213,7 +213,7 @@ for lr_transferred in (3e-5, 1e-2):
 # | `the loss is nan at step ...` | a rate too high, or a volume with NaN (those are refused on reading) | a tenth of the rate; more warm-up |
 # | validation Dice near 0, loss falls | crops hold neurites, the volume is mostly background | `foreground=0.5`, more steps |
 # | Dice jumps, the threshold is at 0.01 or 0.99 | the probabilities are not calibrated yet | more steps; look at the curve, not at one point |
-# | `other settings` on resume | the run was begun with another `TrainConfig` | the error names them |
+# | `other settings` on resume | the run was begun with another `TrainConfig`, loss or distillation | the error names them |
 # | out of memory | crop or batch too large | smaller `crop` first: memory grows with its volume |
 #
 # ## 8 · Several GPUs

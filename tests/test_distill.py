@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange, reduce, repeat
-from torch import nn
 
 from neurokd.data.datasets import Sample
 from neurokd.data.io import scale_intensity
@@ -329,22 +328,18 @@ def test_resumes_exactly_with_distillation_and_topology_losses(teacher, tmp_path
     def run(folder, *, seed=0, stop=None, resume=False, **changed):
         student = small_student(seed)
         distil = distillation(teacher, student, seed=seed, **settings | changed)
-        calls = []
 
-        class Stopping(nn.Module):
-            def with_parts(self, logits, mask):
-                calls.append(1)
-                if len(calls) == stop:
-                    raise Interruption
-                return LOSS.with_parts(logits, mask)
+        def callback(record):
+            if record["step"] == stop and "loss" in record:
+                raise Interruption
 
-        options = {"config": SETTINGS, "loss": Stopping(), "distillation": distil, "resume": resume}
+        options = {"config": SETTINGS, "loss": LOSS, "distillation": distil, "callback": callback, "resume": resume}
         result = train(student, *samples, tmp_path / folder, **options, progress=False)
         return [*student.parameters(), *distil.learned()], result
 
     expected, whole = run("whole")
-    with pytest.raises(Interruption):  # in step 4; the checkpoint is that of step 2
-        run("broken", stop=4)
+    with pytest.raises(Interruption):  # after step 3; the checkpoint is that of step 2
+        run("broken", stop=3)
     got, result = run("broken", seed=7, resume=True)
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
     assert result.history == whole.history

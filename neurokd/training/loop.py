@@ -139,7 +139,8 @@ def train(
         Settings.
     loss
         Maps logits and masks to a scalar; :func:`neurokd.training.losses.dice_cross_entropy` by default. Where it
-        has ``with_parts`` (:class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts.
+        has ``with_parts`` (as :class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts; where
+        it has ``settings``, a resumed run must have the same. Of any other loss only the name is compared.
     distillation
         A teacher whose tokens the model is asked to match as well; its projections learn at the rate of new parameters.
     callback
@@ -183,7 +184,7 @@ def train(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, config))
     result, start = TrainResult(), 0
     if checkpoint.exists():
-        start, fields = restore(checkpoint, model, optimizer, scheduler, config, distillation)
+        start, fields = restore(checkpoint, model, optimizer, scheduler, config, loss, distillation)
         result = TrainResult(**fields)
     wrapped, optimizer = fabric.setup(_Together(model, distillation), optimizer)
 
@@ -231,7 +232,7 @@ def train(
                 if result.best_step == step:
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
                         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
-                save(folder, step, model, optimizer, scheduler, config, result, distillation)
+                save(folder, step, model, optimizer, scheduler, config, loss, result, distillation)
                 if callback:
                     callback(result.history[-1])
             result = fabric.broadcast(result)
