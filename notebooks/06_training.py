@@ -218,7 +218,7 @@ for lr_transferred in (3e-5, 1e-2):
 #
 # ## 8 · Several GPUs
 #
-# The same call, with `TrainConfig(devices=4)`, from a script that is started as usual: Fabric starts one process per GPU, each takes its share of every batch, and gradients are averaged. Because patches are numbered, four GPUs see in each step the same crops that one would. `batch_size` counts all devices together, and must divide by them:
+# The same call, with `TrainConfig(devices=4)`, from a script that is started as usual: Fabric starts one process per GPU, each takes its share of every batch, and gradients are averaged. Because patches are numbered, four GPUs see in each step the same crops that one would. The loss is each GPU's own: cross-entropy is a mean over crops, so four shares make the same whole, but Dice over a share is not Dice over the batch, and the run is another one. `batch_size` counts all devices together, and must divide by them:
 
 # %%
 try:

@@ -63,8 +63,11 @@ class TrainConfig:
     precision
         A precision of Lightning Fabric, or ``"auto"``: bf16-mixed where :func:`neurokd.inference.sliding.has_bf16`
         says so, else 32-true.
-    accelerator, devices, workers
+    accelerator, workers
         As in Lightning Fabric and torch's DataLoader.
+    devices
+        Each takes its share of every batch, and gradients are averaged. That is what one device does where the loss
+        is a mean over crops; Dice and a distillation's centre are taken over a device's share, which is not the same.
     """
 
     steps: int = 400
