@@ -244,15 +244,13 @@ def test_similarities_of_many_tokens_are_drawn_by_step(teacher):
 # --- schedule, cache, errors
 
 
-@pytest.mark.parametrize(("schedule", "halfway"), [("linear", 1.5), ("cosine", 1.5), ("constant", 3.0)])
-def test_schedule(schedule, halfway):
+@pytest.mark.parametrize(("schedule", "quarter"), [("linear", 2.25), ("cosine", 1.5 + 1.5 * 0.5**0.5)])
+def test_schedule(schedule, quarter):
     config = DistillConfig(weight=3.0, schedule=schedule, steps=100)
-    assert config.weight_at(0) == 3.0
-    assert config.weight_at(50) == pytest.approx(halfway)
-    if schedule != "constant":
-        values = [config.weight_at(step) for step in range(101)]
-        assert values == sorted(values, reverse=True)
-        assert config.weight_at(100) == config.weight_at(1000) == 0
+    values = [config.weight_at(step) for step in (0, 25, 50, 75, 100, 1000)]
+    assert values == pytest.approx([3.0, quarter, 1.5, 3.0 - quarter, 0.0, 0.0])
+    assert values[-2:] == [0, 0]  # exactly, so that the teacher is not run
+    assert {DistillConfig(weight=3.0).weight_at(step) for step in (0, 50, 1000)} == {3.0}
 
 
 def test_at_weight_zero_the_teacher_is_not_run(teacher):
@@ -288,6 +286,7 @@ def test_cached_tokens_are_those_computed(teacher, tmp_path, monkeypatch):
         ({"cosine": 0.0, "gram": 0.0}, "all 0"),
         ({"schedule": "step"}, "'step'"),
         ({"schedule": "linear"}, "steps is None"),
+        ({"steps": 9}, "steps is 9, but a constant weight"),
         ({"gram_tokens": 1}, "gram_tokens is 1"),
         ({"taps": ((2, 6),)}, r"\(\(2, 6\),\).*\(3, 6\) blocks"),
         ({"taps": ()}, "taps"),
