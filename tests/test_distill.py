@@ -166,7 +166,15 @@ def test_losses_by_hand():
     torch.testing.assert_close(cosine_loss(student, other), torch.tensor(2.0))
     assert gram_loss(student, other) == 0  # the similarities within each are the same
     # normalised over two channels, [1, 0] becomes [1, -1] and [-1, 0] the opposite
-    torch.testing.assert_close(mse_loss(student, other), torch.tensor(4.0), rtol=1e-3, atol=0)
+    torch.testing.assert_close(mse_loss(student, other), torch.tensor(4.0))
+
+
+def test_mse_is_twice_the_cosine_loss_without_the_mean_over_channels_whatever_the_lengths():
+    student, teacher = noise(5, 7, 48, seed=1), noise(5, 7, 48, seed=2)
+    without = (tokens - tokens.mean(-1, keepdim=True) for tokens in (student, teacher))
+    expected = 2 * cosine_loss(*without)
+    for length in (1.0, 0.01, 100.0):
+        torch.testing.assert_close(mse_loss(length * student, teacher), expected, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("centre", [True, False])
