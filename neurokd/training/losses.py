@@ -209,6 +209,10 @@ class SegmentationLoss(nn.Module):
         self.iterations, self.radius = iterations, radius
         self.dice_ce = dice_cross_entropy()
 
+    def settings(self) -> dict[str, float]:
+        """Return its numbers by name: a resumed run must have the same."""
+        return {name: getattr(self, name) for name in ("cldice", "skeleton_recall", "iterations", "radius")}
+
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Map logits and masks, both ``b 1 z y x``, to a scalar, not negative."""
         return self.with_parts(logits, mask)[0]
