@@ -168,7 +168,7 @@ assert difference == 0
 #
 # ## 6 · Mixed precision
 #
-# bf16 has the range of float32 with 8 bits of mantissa: matrix products and convolutions run in it, sums and norms in float32, and the weights stay in float32. GPUs since 2020 have instructions for it, and `precision="auto"` uses it there. Some CPUs have them too, and a step takes half the time; but there we found gradients of small 3D convolutions that came from uninitialised memory, so on CPUs `auto` means float32. A faster number is worth nothing before it is the right number.
+# bf16 has the range of float32 with 8 bits of mantissa: matrix products and convolutions run in it, sums and norms in float32, and the weights stay in float32. GPUs since 2020 have instructions for it, and `precision="auto"` uses it there. Some CPUs have them too; but there we found gradients of small 3D convolutions that came from uninitialised memory, so on CPUs `auto` means float32. A faster number is worth nothing before it is the right number.
 
 # %%
 from neurokd.inference.sliding import has_bf16
