@@ -85,10 +85,10 @@ from .models.tubular import DeformableTubularEmbed as DeformableTubularEmbed
 from .models.tubular import add_tubes as add_tubes
 from .models.vit import ViT3D as ViT3D
 from .models.vit import ViTConfig as ViTConfig
+from .training.config import TrainConfig as TrainConfig
+from .training.config import TrainResult as TrainResult
 from .training.distill import Distillation as Distillation
 from .training.distill import DistillConfig as DistillConfig
-from .training.loop import TrainConfig as TrainConfig
-from .training.loop import TrainResult as TrainResult
 from .training.loop import train as train
 from .training.losses import SegmentationLoss as SegmentationLoss
 from .training.losses import dice_cross_entropy as dice_cross_entropy

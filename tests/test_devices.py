@@ -15,8 +15,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from neurokd.data.datasets import simulated_neurons
 from neurokd.models.segmenter import NeuronSegmenter
+from neurokd.training.config import TrainConfig
 from neurokd.training.distill import Distillation, DistillConfig
-from neurokd.training.loop import TrainConfig, train
+from neurokd.training.loop import train
 from neurokd.training.losses import dice_cross_entropy
 
 WINDOW, STEPS = (8, 32, 32), 3

@@ -10,8 +10,9 @@ from einops import rearrange, reduce, repeat
 from neurokd.data.datasets import Sample
 from neurokd.data.io import scale_intensity
 from neurokd.models.segmenter import NeuronSegmenter
+from neurokd.training.config import TrainConfig
 from neurokd.training.distill import Distillation, DistillConfig
-from neurokd.training.loop import TrainConfig, train
+from neurokd.training.loop import train
 from neurokd.training.losses import SegmentationLoss
 from neurokd.training.similarity import cosine_loss, gram_loss, mse_loss
 from neurokd.training.views import multi_view_tokens, slice_numbers

@@ -8,8 +8,9 @@ import torch
 from neurokd.data.datasets import simulated_neurons
 from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.models.tube_kernel import TubeConfig
+from neurokd.training.config import TrainConfig
 from neurokd.training.distill import Distillation, DistillConfig
-from neurokd.training.loop import TrainConfig, train
+from neurokd.training.loop import train
 from neurokd.training.losses import SegmentationLoss
 
 WINDOW = (8, 32, 32)

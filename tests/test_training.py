@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from neurokd.data.datasets import Sample
-from neurokd.training.loop import TrainConfig, train
+from neurokd.training.config import TrainConfig
+from neurokd.training.loop import train
 from neurokd.training.losses import SegmentationLoss, dice_cross_entropy
 
 SETTINGS = TrainConfig(

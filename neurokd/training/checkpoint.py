@@ -14,8 +14,8 @@ from torch import nn
 from neurokd.data.files import writing_to
 
 if TYPE_CHECKING:
+    from neurokd.training.config import TrainConfig, TrainResult
     from neurokd.training.distill import Distillation
-    from neurokd.training.loop import TrainConfig, TrainResult
 
 __all__ = ["restore", "save"]
 
