@@ -1,6 +1,6 @@
 """Fragments of a mask, and the gaps between them: which belong to one neuron, and the way across a gap.
 
-    ====   ===    .  ==        specks dropped      ======~~===~~~====     bridged, the narrowest gaps first:
+    ====   ===    .  ==        specks dropped      ======~~===~~~====     bridged, the least empty first:
        fragments  speck                              gap      gap         a minimum spanning tree of fragments
 
 Every voxel of background belongs to the fragment nearest to it; where the regions of two fragments meet, so do
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.cluster.hierarchy import DisjointSet
-from scipy.spatial import cKDTree
 from skimage.graph import MCP_Geometric
 
 __all__ = ["DETOUR", "Joined", "join_fragments"]
@@ -48,9 +47,9 @@ def join_fragments(
     *,
     max_gap: float,
     min_fragment: int,
-    soma: NDArray[np.float64] | None = None,
+    around: int | None = None,
 ) -> Joined:
-    """Drop specks, join fragments over the narrowest gaps first, keep one group.
+    """Drop specks, join fragments over the least empty gaps first, keep one group.
 
     Parameters
     ----------
@@ -64,8 +63,9 @@ def join_fragments(
         Widest gap that is bridged, between nearest voxels, in units of `unit`; infinite for any.
     min_fragment
         Fragments with fewer voxels are specks; if all are, the largest stay.
-    soma
-        (z, y, x) in voxels: the group with the fragment nearest to it is kept. None: the group with most voxels.
+    around
+        Flat index of a candidate: its fragment is no speck, and the group that holds it is kept. None: the group
+        with most voxels.
 
     Returns
     -------
@@ -75,7 +75,8 @@ def join_fragments(
     fragment, n = ndimage.label(mask, TOUCHING)
     size = np.bincount(fragment.ravel())
     size[0] = 0
-    size[size < min(min_fragment, size.max())] = 0
+    at = 0 if around is None else fragment.ravel()[around]
+    size[(size < min(min_fragment, size.max())) & (np.arange(n + 1) != at)] = 0
     fragment = np.where(size > 0, np.arange(n + 1, dtype=np.int32), 0)[fragment]
 
     groups, bridges = DisjointSet(np.flatnonzero(size).tolist()), []
@@ -85,11 +86,7 @@ def join_fragments(
             if groups.merge(*fragment.ravel()[ends[number]].tolist()):
                 bridges.append(ends[number])
     group = np.array([groups[f] if size[f] else 0 for f in range(n + 1)])
-    if soma is None:
-        chosen = np.bincount(group, weights=size).argmax()
-    else:
-        places = np.argwhere(fragment)
-        chosen = group[fragment[tuple(places[cKDTree(places * unit).query(soma * unit)[1]])]]
+    chosen = group[at] if at else np.bincount(group, weights=size).argmax()
     voxels = (group == chosen)[fragment]
     for start, end in bridges:
         if voxels.ravel()[start]:
@@ -102,9 +99,9 @@ def join_fragments(
 def _gaps(
     fragment: NDArray[np.int32], grey: NDArray[np.float32], unit: NDArray[np.float64], max_gap: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The narrowest gap between each two neighbouring fragments: (n, 2) flat indices of its ends, and its empty length.
+    """The least empty gap between each two neighbouring fragments: (n, 2) flat indices of its ends, its empty length.
 
-    A voxel of probability p in the straight way between the ends counts as 1 - p voxels of gap.
+    A voxel of probability p on the straight way between the ends counts as 1 - p voxels of gap.
     """
     nearest = ndimage.distance_transform_edt(fragment == 0, sampling=unit, return_distances=False, return_indices=True)
     nearest = np.ravel_multi_index(tuple(nearest), fragment.shape)
@@ -115,18 +112,19 @@ def _gaps(
         here[axis], there[axis] = slice(-1), slice(1, None)
         border = region[tuple(here)] != region[tuple(there)]
         facing.append(np.stack([nearest[tuple(here)][border], nearest[tuple(there)][border]], axis=1))
-    facing = np.concatenate(facing)
+    facing = np.unique(np.sort(np.concatenate(facing), axis=1), axis=0)
     zyx = np.stack(np.unravel_index(facing, fragment.shape), axis=-1)
     gap = np.linalg.norm((zyx[:, 0] - zyx[:, 1]) * unit, axis=1)
-    order = np.argsort(gap, kind="stable")
-    order = order[: np.searchsorted(gap[order], max_gap, side="right")]
+    facing, zyx, gap = (column[gap <= max_gap] for column in (facing, zyx, gap))
+    start, end = zyx[:, 0], zyx[:, 1]
+    evidence = sum(  # along the straight way, eight samples
+        ndimage.map_coordinates(grey, (start + along * (end - start)).T, order=1) for along in np.arange(0.5, 8) / 8
+    )
+    empty = gap * (1 - evidence / 8)
+    order = np.argsort(empty, kind="stable")
     pairs = np.sort(fragment.ravel()[facing[order]], axis=1)
-    narrowest = order[np.unique(pairs, axis=0, return_index=True)[1]]  # where each pair of fragments first occurs
-    start, end = zyx[narrowest, 0], zyx[narrowest, 1]
-    along = np.linspace(0, 1, 18)[1:-1, None, None]
-    between = np.moveaxis(start + along * (end - start), -1, 0)
-    evidence = ndimage.map_coordinates(grey, between, order=1).mean(axis=0)
-    return facing[narrowest], gap[narrowest] * (1 - evidence)
+    best = order[np.unique(pairs, axis=0, return_index=True)[1]]  # where each pair of fragments first occurs
+    return facing[best], empty[best]
 
 
 def _bridge(
