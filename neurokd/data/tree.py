@@ -212,7 +212,7 @@ class Tree:
         Returns
         -------
         Tree
-            The mirror image.
+            The mirror image; its comments say so.
 
         Raises
         ------
@@ -224,7 +224,8 @@ class Tree:
         xyz = self.xyz.copy()
         column = "xyz".index(axis)
         xyz[:, column] = size - 1 - xyz[:, column]
-        return replace(self, xyz=xyz)
+        note = f"mirrored: {axis} -> {size - 1} - {axis}"
+        return replace(self, xyz=xyz, comments=(*self.comments, note))
 
     def resample(self, step: float) -> "Tree":
         """Space the nodes evenly along every unbranched run.
