@@ -21,19 +21,19 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
-from skimage.graph import route_through_array
 
+from neurokd import __version__
 from neurokd.data.tree import Tree
 from neurokd.data.volume import check_mask, check_spacing, check_volume
+from neurokd.inference.gaps import DETOUR, join_fragments
 
 __all__ = ["trace"]
+import os
+RATIO = float(os.environ.get("RATIO", "1"))
 
-TOUCHING = np.ones((3, 3, 3), dtype=bool)  # faces, edges and corners
-DETOUR = 5  # how far a bridge may stray from the box around its ends, voxels
 
 
 def trace(
@@ -41,6 +41,7 @@ def trace(
     *,
     threshold: float = 0.5,
     spacing: Sequence[float] | None = None,
+    soma: Sequence[float] | None = None,
     max_gap: float = 10.0,
     min_fragment: int = 5,
     min_branch: float = 2.0,
@@ -57,9 +58,14 @@ def trace(
     spacing
         Voxel size `(z, y, x)`, any unit; only the ratios count. None: cubic voxels. Lengths below are in
         mean voxels, the cube root of a voxel's volume, which in cubic voxels is just voxels.
+    soma
+        `(z, y, x)` of the soma in voxels, where it is known: the root is the candidate nearest to it, and the
+        neuron is what hangs together with that. None: the neuron is the group with most voxels, and the root
+        its thickest place.
     max_gap
-        Fragments whose nearest voxels lie no further apart are joined, the nearest first, through what little
-        probability there is between them; of the groups that remain apart, the one with most voxels is traced.
+        Fragments whose nearest voxels lie no further apart are joined, the narrowest and least empty gaps first,
+        through what little probability there is between them. ``math.inf`` joins all. A branch that is longer in
+        gaps than in candidates is pruned, however wide they may be.
     min_fragment
         Fragments with fewer voxels are dropped as specks before that; if all are specks, the largest stay.
     min_branch
@@ -70,15 +76,18 @@ def trace(
     Returns
     -------
     Tree
-        Points in voxels, root at the thickest place and of type 1 (soma), all others of type 0 (undefined).
-        Radii are in mean voxels, so that ``tree.scale(spacing[::-1])`` gives points and radii in µm. A
-        single candidate voxel gives a tree of one node. The same input always gives the same tree.
+        Points in voxels, the root of type 1 (soma), all others of type 0 (undefined): what is axon and what
+        dendrite, a mask does not say. Radii are in mean voxels, so that ``tree.scale(spacing[::-1])`` gives points
+        and radii in µm. The comments, which :func:`neurokd.data.swc.write_swc` writes as header, hold the version,
+        the parameters, and how much was left out because it lay too far away. A single candidate voxel gives a
+        tree of one node. The same input always gives the same tree.
 
     Raises
     ------
     ValueError
         Not three axes, no voxels, non-finite probabilities or ones outside [0, 1], integers that are no
-        mask, no voxel above the threshold, a parameter out of range.
+        mask, no voxel above the threshold, too many to hold in memory, a soma outside the volume, a parameter
+        out of range.
     """
     grey, mask = _candidates(probability, threshold)
     unit = np.array(check_spacing((1, 1, 1) if spacing is None else spacing))
@@ -88,29 +97,41 @@ def trace(
             raise ValueError(f"{name} must be >= 0, got {value}")
     if not step > 0:
         raise ValueError(f"step must be > 0, got {step}")
+    place = None if soma is None else _inside(soma, mask.shape)
 
     # Nothing happens far from the candidates; a voxel of background around them is a wall for the distance transform.
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     box = tuple(slice(max(axis.start - DETOUR, 0), axis.stop + DETOUR) for axis in box)
     mask, grey = np.pad(mask[box], 1), np.pad(grey[box], 1)
     corner = np.array([axis.start for axis in box]) - 1
+    place = None if place is None else place - corner
 
-    radius = ndimage.distance_transform_edt(mask, sampling=unit)
-    neuron = _one_neuron(mask, grey, unit, max_gap=max_gap, min_fragment=min_fragment)
-    steps, voxels = _steps(neuron, radius * grey, unit)
-    zyx = np.stack(np.unravel_index(voxels, mask.shape), axis=1)
-    radius = radius.ravel()[voxels]
-    soma = int(radius.argmax())
-    _, parent = dijkstra(steps, directed=False, indices=soma, return_predecessors=True)
-    kept = _prune(zyx * unit, radius, parent, soma, min_branch=min_branch)
+    joined = join_fragments(mask, grey, unit, max_gap=max_gap, min_fragment=min_fragment, soma=place)
+    # A soma is often hollow in a prediction, and no less thick for that.
+    radius = ndimage.distance_transform_edt(ndimage.binary_fill_holes(mask), sampling=unit)
+    steps, voxels = _steps(joined.voxels, radius * grey, unit)
+    points = np.stack(np.unravel_index(voxels, mask.shape), axis=1) * unit
+    radius, is_candidate = radius.ravel()[voxels], mask.ravel()[voxels]
+    root = radius.argmax() if place is None else np.linalg.norm(points - place * unit, axis=1).argmin()
+    _, parent = dijkstra(steps, directed=False, indices=root, return_predecessors=True)
+    kept = _prune(points, radius, parent, int(root), is_candidate, min_branch=min_branch)
 
+    # Within the soma there are no branches: its neurites begin at its surface and hang on its middle.
+    within = np.linalg.norm(points - points[root], axis=1) < radius[root]
+    kept = kept[~within[kept] | (kept == root)]
     row = np.full(len(voxels), -1)
     row[kept] = np.arange(len(kept))
-    parent_row = np.where(kept == soma, -1, row[np.maximum(parent[kept], 0)])
-    xyz, radius = (zyx[kept] + corner)[:, ::-1], np.maximum(radius[kept], 0.5)  # bridges have no radius
-    tree = Tree.from_nodes(xyz, radius, parent_row, np.where(kept == soma, 1, 0))
-    note = f"traced by neurokd: threshold {threshold}, max_gap {max_gap}, min_branch {min_branch}, step {step}; voxels"
-    return replace(_smooth(tree).resample(step), comments=(note,))
+    row[within] = row[root]
+    parent_row = np.where(kept == root, -1, row[np.maximum(parent[kept], 0)])
+    xyz, radius = (points[kept] / unit + corner)[:, ::-1], np.maximum(radius[kept], 0.5)  # bridges have no radius
+    tree = Tree.from_nodes(xyz, radius, parent_row, np.where(kept == root, 1, 0))
+    settings = f"threshold {threshold}, spacing {spacing}, soma {soma}, max_gap {max_gap}, min_fragment {min_fragment}"
+    comments = (
+        f"traced by neurokd {__version__}: {settings}, min_branch {min_branch}, step {step}",
+        f"points in voxels (x, y, z) of a volume of {np.shape(probability)} (z, y, x), radii in mean voxels",
+        f"{joined.fragments} fragments joined; {joined.others} left out, {joined.other_voxels:.1%} of the voxels",
+    )
+    return replace(_smooth(tree).resample(step), comments=comments)
 
 
 def _candidates(probability: ArrayLike, threshold: float) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -129,62 +150,12 @@ def _candidates(probability: ArrayLike, threshold: float) -> tuple[NDArray[np.fl
     return volume.astype(np.float32, copy=False), mask
 
 
-def _one_neuron(
-    mask: NDArray[np.bool_], grey: NDArray[np.float32], unit: NDArray[np.float64], *, max_gap: float, min_fragment: int
-) -> NDArray[np.bool_]:
-    """Drop specks, join fragments over the narrowest gaps first, keep the largest group."""
-    fragment, n = ndimage.label(mask, TOUCHING)
-    size = np.bincount(fragment.ravel())
-    size[0] = 0
-    size[size < min(min_fragment, size.max())] = 0
-    fragment = np.where(size > 0, np.arange(n + 1), 0)[fragment]
-
-    several = np.count_nonzero(size) > 1
-    facing = _facing_voxels(fragment, unit, max_gap) if several else np.empty((0, 2), dtype=np.int64)
-    pairs = np.sort(fragment.ravel()[facing], axis=1)
-    narrowest = np.sort(np.unique(pairs, axis=0, return_index=True)[1])  # where each pair of fragments first occurs
-    groups, bridges = DisjointSet(np.flatnonzero(size).tolist()), []
-    for pair, ends in zip(pairs[narrowest].tolist(), facing[narrowest], strict=True):
-        if groups.merge(*pair):
-            bridges.append(ends)
-    group = np.array([groups[f] if size[f] else 0 for f in range(n + 1)])
-    largest = np.bincount(group, weights=size).argmax()
-    neuron = (group == largest)[fragment]
-    for ends in bridges:
-        if neuron.ravel()[ends[0]]:
-            neuron[_bridge(grey, *np.transpose(np.unravel_index(ends, mask.shape)))] = True
-    return neuron
-
-
-def _facing_voxels(fragment: NDArray[np.int64], unit: NDArray[np.float64], max_gap: float) -> NDArray[np.int64]:
-    """(n, 2) flat indices of voxels of different fragments that face each other over a gap, narrow gaps first.
-
-    Every voxel belongs to the fragment nearest to it; where the regions of two fragments meet, so do their
-    nearest voxels.
-    """
-    nearest = ndimage.distance_transform_edt(fragment == 0, sampling=unit, return_distances=False, return_indices=True)
-    nearest = np.ravel_multi_index(tuple(nearest), fragment.shape)
-    region = fragment.ravel()[nearest]
-    facing = []
-    for axis in range(3):
-        here, there = [slice(None)] * 3, [slice(None)] * 3
-        here[axis], there[axis] = slice(-1), slice(1, None)
-        border = region[tuple(here)] != region[tuple(there)]
-        facing.append(np.stack([nearest[tuple(here)][border], nearest[tuple(there)][border]], axis=1))
-    facing = np.concatenate(facing)
-    zyx = np.stack(np.unravel_index(facing, fragment.shape), axis=-1) * unit
-    gap = np.linalg.norm(zyx[:, 0] - zyx[:, 1], axis=1)
-    order = np.argsort(gap, kind="stable")
-    return facing[order][: np.searchsorted(gap[order], max_gap, side="right")]
-
-
-def _bridge(grey: NDArray[np.float32], start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray, ...]:
-    """Indices of the way between two voxels that keeps to what little probability there is."""
-    low = np.maximum(np.minimum(start, end) - DETOUR, 1)  # the outermost voxels stay free: see _steps
-    high = np.minimum(np.maximum(start, end) + DETOUR + 1, np.array(grey.shape) - 1)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    way, _ = route_through_array(1 / (grey[box] + 0.05), start - low, end - low)
-    return tuple(np.transpose(way) + low[:, None])
+def _inside(soma: Sequence[float], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The place of a soma, checked to lie in the volume."""
+    place = np.asarray(soma, dtype=np.float64)
+    if place.shape != (3,) or not ((place >= -0.5) & (place <= np.array(shape) - 0.5)).all():
+        raise ValueError(f"soma must be (z, y, x) in voxels of a volume of {shape}, got {soma}")
+    return place
 
 
 def _steps(mask: NDArray[np.bool_], ease: NDArray[np.float64], unit: NDArray[np.float64]) -> tuple[csr_array, NDArray]:
@@ -207,10 +178,19 @@ def _steps(mask: NDArray[np.bool_], ease: NDArray[np.float64], unit: NDArray[np.
 
 
 def _prune(
-    points: NDArray[np.float64], radius: NDArray[np.float64], parent: NDArray[np.int64], root: int, *, min_branch: float
+    points: NDArray[np.float64],
+    radius: NDArray[np.float64],
+    parent: NDArray[np.int64],
+    root: int,
+    is_candidate: NDArray[np.bool_],
+    *,
+    min_branch: float,
 ) -> NDArray[np.int64]:
     """The nodes worth keeping of the tree of minimal paths: the longest path first, then what it does not cover."""
-    length = _path_lengths(points, parent)
+    above = np.where(parent < 0, np.arange(len(parent)), parent)
+    edge = np.linalg.norm(points - points[above], axis=1)
+    length = _path_sums(edge, above)
+    empty = _path_sums(edge * (2.0 - is_candidate - is_candidate[above]) / 2, above)
     is_tip = np.ones(len(points), dtype=bool)
     is_tip[parent[parent >= 0]] = False
     tips = np.flatnonzero(is_tip)
@@ -225,7 +205,8 @@ def _prune(
         while not kept[node]:
             path.append(node)
             node = parent[node]
-        if length[tip] - length[node] - reach[node] < min_branch:
+        long, bridged = length[tip] - length[node], empty[tip] - empty[node]
+        if long - reach[node] < min_branch or bridged > RATIO * (long - bridged):
             continue
         covered[np.concatenate(nearby.query_ball_point(points[path], reach[path]))] = True
         # The path begins at the neurite's end wall, but the last node of a neurite lies one radius before it.
@@ -234,14 +215,13 @@ def _prune(
     return np.flatnonzero(kept)
 
 
-def _path_lengths(points: NDArray[np.float64], parent: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Length of the path from every node to the root."""
-    above = np.where(parent < 0, np.arange(len(parent)), parent)
-    length = np.linalg.norm(points - points[above], axis=1)
+def _path_sums(edge: NDArray[np.float64], above: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sum of `edge` over the path from every node to the root, which is above itself and whose own edge is zero."""
+    total = edge
     while (above != above[above]).any():  # twice as far up in each round
-        length = length + length[above]
+        total = total + total[above]
         above = above[above]
-    return length
+    return total
 
 
 def _smooth(tree: Tree, *, sigma: float = 1.0) -> Tree:
