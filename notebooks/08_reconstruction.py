@@ -205,8 +205,8 @@ pieces = ndimage.label(probability > best, np.ones((3, 3, 3)))[1]
 bridged = {gap: nkd.trace(probability, threshold=best, max_gap=gap) for gap in tqdm(gaps, desc="gaps")}
 by_gap = {gap: scores_of(tree, sample) for gap, tree in bridged.items()}
 print(f"{pieces} fragments above {best}, specks included; what the header says of the others:")
-for gap in (0, 10, np.inf):
-    print(f"  max_gap {gap}: {bridged[gap].comments[-1]}")
+for gap, tree in bridged.items():
+    print(f"  max_gap {gap:>3}, F1 {by_gap[gap]['length_f1']:.2f}: {tree.comments[-1]}")
 
 
 def empty(tree):
