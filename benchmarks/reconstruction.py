@@ -9,8 +9,8 @@ predicted  probabilities of a student that trained some minutes (kept in ``--run
 real       a light-microscopy neuron, its mask a threshold: agreement with an automatic trace
 time       a volume of 120 x 400 x 400 voxels of which 5 % are candidates, on one core
 
-The baseline is skeletonise and span: the skeleton of the mask (scikit-image), gaps up to the same length closed by a
-minimum spanning tree, rooted at its thickest voxel, smoothed and resampled as our trees are. What needs a file that is
+The baseline is skeletonise and span: specks dropped as ours are, the skeleton of the mask (scikit-image), gaps up to the
+same length closed by a minimum spanning tree, rooted at its thickest voxel, smoothed and resampled as our trees are. What needs a file that is
 not there says so. Writes ``reconstruction.json``, ``reconstruction.md`` and a picture into ``--out``.
 """
 
@@ -33,14 +33,16 @@ from scipy.spatial import cKDTree
 
 import neurokd as nkd
 from neurokd.evaluation.topology import skeleton_of
-from neurokd.inference.trace import _smooth
+from neurokd.inference.paths import smooth
 
 PARTS = ("truth", "flies", "predicted", "real", "time")
 COLUMNS = {"length_f1": "length F1", "length_precision": "precision", "length_recall": "recall", "esa": "ESA (voxels)"}
 
 
-def skeleton_tree(mask: np.ndarray, *, max_gap: float = 20.0, step: float = 2.0) -> nkd.Tree:
-    """The baseline: skeleton, minimum spanning tree, the component of the largest part."""
+def skeleton_tree(mask: np.ndarray, *, max_gap: float = 20.0, min_fragment: int = 5, step: float = 2.0) -> nkd.Tree:
+    """The baseline: specks dropped, skeleton, minimum spanning tree, the component of the largest part."""
+    fragment = ndimage.label(mask, np.ones((3, 3, 3)))[0]
+    mask = mask & (np.bincount(fragment.ravel()) >= min_fragment)[fragment]
     radius = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
     voxels = np.argwhere(skeleton_of(mask))
     radius = radius[tuple(voxels.T)]
@@ -57,7 +59,7 @@ def skeleton_tree(mask: np.ndarray, *, max_gap: float = 20.0, step: float = 2.0)
     row[order] = np.arange(len(order))
     parent = np.where(order == root, -1, row[np.maximum(before[order], 0)])
     tree = nkd.Tree(voxels[order][:, ::-1], np.maximum(radius[order], 0.5), parent, np.where(order == root, 1, 0))
-    return _smooth(tree).resample(step)
+    return smooth(tree).resample(step)
 
 
 def scores(name: str, tree: nkd.Tree, reference: nkd.Tree, tolerance: float) -> dict:

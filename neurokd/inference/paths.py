@@ -5,14 +5,18 @@ voxels o-o-o      every voxel's cheapest way to the soma:     the longest way co
        o-o-o
 """
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-__all__ = ["prune", "voxel_graph"]
+from neurokd.data.tree import Tree
+
+__all__ = ["prune", "smooth", "voxel_graph"]
 
 
 def voxel_graph(
@@ -122,3 +126,25 @@ def _path_sums(edge: NDArray[np.float64], above: NDArray[np.int64]) -> NDArray[n
         total = total + total[above]
         above = above[above]
     return total
+
+
+def smooth(tree: Tree, *, sigma: float = 1.0) -> Tree:
+    """Take the staircase out of every unbranched run, with a Gaussian over nodes; the ends of runs stay.
+
+    Parameters
+    ----------
+    tree
+        Nodes about a voxel apart.
+    sigma
+        Of the Gaussian, nodes.
+
+    Returns
+    -------
+    Tree
+        The same nodes, moved, and their radii smoothed alike.
+    """
+    xyz, radius = tree.xyz.copy(), tree.radius.copy()
+    for run in tree.segments():
+        xyz[run[1:-1]] = ndimage.gaussian_filter1d(tree.xyz[run], sigma, axis=0, mode="nearest")[1:-1]
+        radius[run[1:-1]] = ndimage.gaussian_filter1d(tree.radius[run], sigma, mode="nearest")[1:-1]
+    return replace(tree, xyz=xyz, radius=radius)

@@ -26,7 +26,7 @@ from neurokd import __version__
 from neurokd.data.tree import Tree
 from neurokd.data.volume import check_mask, check_spacing, check_volume
 from neurokd.inference.gaps import DETOUR, join_fragments
-from neurokd.inference.paths import prune, voxel_graph
+from neurokd.inference.paths import prune, smooth, voxel_graph
 
 __all__ = ["find_soma", "trace"]
 
@@ -133,7 +133,7 @@ def trace(
         f"x y z in voxels of a volume of {np.shape(probability)} (z, y, x), radii in mean voxels",
         f"{joined.fragments} fragments joined, {joined.others} left out ({joined.other_voxels:.1%} of the voxels)",
     )
-    return replace(_smooth(tree).resample(step), comments=comments)
+    return replace(smooth(tree).resample(step), comments=comments)
 
 
 def find_soma(mask: ArrayLike, *, spacing: Sequence[float] | None = None) -> tuple[float, float, float, float]:
@@ -229,12 +229,3 @@ def _ball(
     z, y, x = ((np.arange(n) - c) * u for n, c, u in zip(shape, place, unit, strict=True))
     radius = numbers[3] if len(numbers) == 4 else 0.0
     return place, z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 <= radius**2
-
-
-def _smooth(tree: Tree, *, sigma: float = 1.0) -> Tree:
-    """Take the staircase out of every unbranched run; its ends stay."""
-    xyz, radius = tree.xyz.copy(), tree.radius.copy()
-    for run in tree.segments():
-        xyz[run[1:-1]] = ndimage.gaussian_filter1d(tree.xyz[run], sigma, axis=0, mode="nearest")[1:-1]
-        radius[run[1:-1]] = ndimage.gaussian_filter1d(tree.radius[run], sigma, mode="nearest")[1:-1]
-    return replace(tree, xyz=xyz, radius=radius)
