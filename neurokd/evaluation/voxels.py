@@ -16,7 +16,7 @@ __all__ = ["best_threshold", "dice", "evaluate_masks", "hd95", "precision", "rec
 
 
 def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Foreground Dice, 2 |P and T| / (|P| + |T|).
+    """Foreground Dice, ``2 |P and T| / (|P| + |T|)``.
 
     Parameters
     ----------
