@@ -142,7 +142,9 @@ def build() -> int:
     """Run Jupyter Book over the source folder; return its exit status. Any warning is an error."""
     program = Path(sys.executable).with_name("jupyter-book")
     options = ["--path-output", BOOK, "-W", "--keep-going", "-q"]
-    return subprocess.run([program, "build", SOURCE, *options]).returncode
+    # where Sphinx finds the package and the extension in this folder
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools")])}
+    return subprocess.run([program, "build", SOURCE, *options], env=environment).returncode
 
 
 def serve(port: int) -> None:

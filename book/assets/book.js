@@ -1,0 +1,24 @@
+// Names and roles that the theme leaves out or gets wrong, for those who read by ear or by keyboard (found by axe).
+document.addEventListener("DOMContentLoaded", () => {
+  for (const summary of document.querySelectorAll("nav summary, .bd-sidebar summary")) {
+    summary.setAttribute("aria-label", "Open or close this part");
+  }
+  // What is written on them says more than the label that hides it.
+  for (const labelled of document.querySelectorAll("summary[aria-label='Toggle hidden content'], .search-button-field")) {
+    labelled.removeAttribute("aria-label");
+  }
+  for (const button of document.querySelectorAll(".theme-switch-button")) {
+    button.setAttribute("aria-label", "Color mode: Light, Dark or System Settings"); // the names of its three pictures
+  }
+  for (const list of document.querySelectorAll(".citation-list")) {
+    list.removeAttribute("role");
+  }
+});
+
+// What scrolls can be reached by the tabulator. Formulas have their width only when they are drawn.
+window.addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  for (const region of document.querySelectorAll("mjx-container, .pst-scrollable-table-container, pre")) {
+    if (region.scrollWidth > region.clientWidth) region.tabIndex = 0;
+  }
+});
