@@ -16,7 +16,10 @@ def setup(app):
 
 
 def keep_as_written(app, thing, bound_method):
-    """Replace each hint of a function by an empty class that is called what the source says."""
+    """Replace each hint of a function by an empty class that is called what the source says.
+
+    What is returned is left to the docstring, which says it under a heading of its own.
+    """
     thing = inspect.unwrap(getattr(thing, "__func__", thing))
     if not isinstance(thing, FunctionType) or "<string>" in thing.__code__.co_filename:  # a dataclass's own __init__
         return
@@ -25,7 +28,6 @@ def keep_as_written(app, thing, bound_method):
         return
     said = written.args
     hints = {argument.arg: argument.annotation for argument in (*said.posonlyargs, *said.args, *said.kwonlyargs)}
-    hints["return"] = written.returns
     thing.__annotations__ = {
         name: type(ast.unparse(hint), (), {"__module__": "builtins"}) for name, hint in hints.items() if hint
     }

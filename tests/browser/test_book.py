@@ -24,7 +24,7 @@ VIEWS = {
 FAULTS = """async () => {
   const found = await axe.run(document, {resultTypes: ["violations"]});
   return found.violations.filter(each => ["serious", "critical"].includes(each.impact))
-    .map(each => `${each.impact} ${each.id}: ${each.nodes.slice(0, 3).map(node => node.html.slice(0, 150)).join(" | ")}`);
+    .map(each => `${each.id}: ${each.nodes.slice(0, 3).map(node => node.html.slice(0, 150)).join(" | ")}`);
 }"""
 IMAGES = """() => [...document.querySelectorAll("main img, article img")].map(image => ({
   source: image.getAttribute("src") || "", alt: image.getAttribute("alt"), width: image.naturalWidth,
