@@ -109,6 +109,9 @@ def pages(profile: str) -> dict[str, str | bytes]:
     files["reference/presets.md"] = reference.presets_page()
     for name in ("mathjax.js", "require.js", "widgets.js"):
         files[f"assets/vendor/{name}"] = vendor.script(name).read_bytes()
+    font = Path(vendor.SCRIPTS["widgets.woff2"].member).name
+    for folder in ("", "html-manager/dist/"):  # both of its parts ask for the font beside themselves
+        files[f"assets/vendor/@jupyter-widgets/{folder}{font}"] = vendor.script("widgets.woff2").read_bytes()
     return files
 
 

@@ -1,4 +1,4 @@
-"""Fetch the few JavaScript files without which a page needs the network: maths, stored widgets, the fault finder.
+"""Fetch the few files without which a page needs the network: maths, stored widgets, the fault finder.
 
     python tools/vendor.py     fetch what is not in the cache yet, and say where it is
 
@@ -49,6 +49,11 @@ SCRIPTS = {
         "@jupyter-widgets/html-manager@1.0.15",
         "dist/embed-amd.js",
         "ca87dff57c70ffb2658794fde0eab0e27e5f5472a1f5df7ab2b08e1039fc4b72",
+    ),
+    "widgets.woff2": Script(  # its pictures (Font Awesome 4: SIL OFL 1.1)
+        "@jupyter-widgets/html-manager@1.0.15",
+        "dist/1551f4f60c37af51121f.woff2",
+        "9834b82ad26e2a37583d22676a12dd2eb0fe7c80356a2114d0db1aa8b3899537",
     ),
     "axe.js": Script(  # for the tests only. MPL-2.0
         "axe-core@4.14.1", "axe.min.js", "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"

@@ -1,4 +1,8 @@
-// Names and roles that the theme leaves out or gets wrong, for those who read by ear or by keyboard (found by axe).
+// Where stored widgets find their font: in this book, not beside the page.
+window.requirejs = { baseUrl: new URL("vendor", document.currentScript.src).href };
+
+// Names and roles that the theme and the widgets leave out or get wrong, for those who read by ear or by keyboard
+// (found by axe).
 document.addEventListener("DOMContentLoaded", () => {
   for (const summary of document.querySelectorAll("nav summary, .bd-sidebar summary")) {
     summary.setAttribute("aria-label", "Open or close this part");
@@ -13,7 +17,18 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll(".citation-list")) {
     list.removeAttribute("role");
   }
+  new MutationObserver(nameWidgets).observe(document.body, { childList: true, subtree: true });
 });
+
+function nameWidgets() {
+  for (const slider of document.querySelectorAll(".jupyter-widgets [role=slider]:not([aria-label])")) {
+    const words = slider.closest(".widget-slider")?.querySelector(".widget-label")?.textContent;
+    if (words) slider.setAttribute("aria-label", words);
+  }
+  for (const picture of document.querySelectorAll(".jupyter-widgets img:not([alt]), .widget-subarea img:not([alt])")) {
+    picture.alt = "The picture that these controls change; one that stands still is beside it, with words.";
+  }
+}
 
 // What scrolls can be reached by the tabulator. Formulas have their width only when they are drawn.
 window.addEventListener("load", async () => {
