@@ -226,7 +226,7 @@ def test_a_notebook_runs_alone_with_the_wheel_and_is_shown_with_words(story, tmp
     assert execute.is_done(story, "ci")
 
     shown = book.shown(story, "ci")
-    assert shown.cells[0].source.startswith("# A title\n\n:::{note}")
+    assert shown.cells[0].source.startswith("# A title\n\n> **Question.** Why?\n>\n> **Takes.** -\n\n:::{note}")
     assert shown.cells[1].outputs == [] and "remove-cell" in shown.cells[1].metadata["tags"]
     assert shown.cells[2].metadata["mystnb"] == {"image": {"alt": "A line: loss against step"}}
 
@@ -261,9 +261,9 @@ def test_buttons_that_need_an_address_are_there_only_with_one():
 
 def test_only_what_changed_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(book, "SOURCE", tmp_path)
-    book.put({"a.md": "a", "b/c.md": "c"})
+    assert book.put({"a.md": "a", "b/c.md": "c"}) == ["a.md", "b/c.md"]
     before = (tmp_path / "a.md").stat().st_mtime_ns
-    book.put({"a.md": "a", "d.md": "d"})
+    assert book.put({"a.md": "a", "d.md": "d"}) == ["d.md"]
     assert (tmp_path / "a.md").stat().st_mtime_ns == before
     assert not (tmp_path / "b" / "c.md").exists() and (tmp_path / "d.md").read_text() == "d"
 

@@ -12,6 +12,7 @@ import argparse
 import functools
 import http.server
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,9 +58,10 @@ def shown(source: Path, profile: str) -> nbformat.NotebookNode:
             if words := _words(cell, source):
                 cell.metadata["mystnb"] = {"image": {"alt": words}}
         if profile == "ci":
-            # after the title, which must come first for Sphinx
-            title, _, rest = notebook.cells[0].source.partition("\n")
-            notebook.cells[0].source = f"{title}\n\n{SHORT}\n{rest}"
+            # below the box
+            notebook.cells[0].source = re.sub(
+                r"(\n>[^\n]*)(\n(?!>)|$)", rf"\1\n\n{SHORT}\n\2", notebook.cells[0].source, count=1
+            )
     for cell in code:
         if "colab" in cell.metadata.get("tags", []):
             cell.outputs, cell.metadata["tags"] = [], [*cell.metadata["tags"], "remove-cell"]
@@ -128,23 +130,35 @@ def with_address(text: str, address: str | None) -> str:
     return "".join(parts)
 
 
-def put(files: dict[str, str | bytes]) -> None:
-    """Write the files into the source folder where they differ, and remove what is not among them."""
+def put(files: dict[str, str | bytes]) -> list[str]:
+    """Write the files into the source folder where they differ, and remove what is not among them.
+
+    Returns
+    -------
+    list of str
+        What was written.
+    """
+    written = []
     for name, content in files.items():
         path = SOURCE / name
         data = content.encode() if isinstance(content, str) else content
         if not path.is_file() or path.read_bytes() != data:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+            written.append(name)
     for path in sorted(SOURCE.rglob("*")):
         if path.is_file() and str(path.relative_to(SOURCE)) not in files:
             path.unlink()
+    return written
 
 
-def build() -> int:
-    """Run Jupyter Book over the source folder; return its exit status. Any warning is an error."""
+def build(*, anew: bool) -> int:
+    """Run Jupyter Book over the source folder; return its exit status. Any warning is an error.
+
+    With ``anew`` every page is made again, which takes what stands on all of them (scripts, styles, settings).
+    """
     program = Path(sys.executable).with_name("jupyter-book")
-    options = ["--path-output", BOOK, "-W", "--keep-going", "-q"]
+    options = ["--path-output", BOOK, "-W", "--keep-going", "-q", *(["--all"] if anew else [])]
     # where Sphinx finds the package and the extension in this folder
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools")])}
     return subprocess.run([program, "build", SOURCE, *options], env=environment).returncode
@@ -168,9 +182,13 @@ def main(argv: list[str] | None = None) -> int:
     profile = os.environ.get("NEUROKD_PROFILE") or "ci"
     if not arguments.draft and (status := execute.main(["--profile", profile])):
         return status
-    put(pages(profile))
-    if status := build():
+    written = put(pages(profile))
+    failed = BUILD / "failed"  # what was written for a build that failed must still be made
+    anew = failed.exists() or any(name.startswith(("assets/", "_")) for name in written)
+    failed.touch()
+    if status := build(anew=anew):
         return status
+    failed.unlink()
     print(f"the book: {BUILD / 'html' / 'index.html'}")
     if arguments.serve:
         serve(arguments.port)
