@@ -279,6 +279,7 @@ def test_hints_are_shown_as_they_are_written():
     assert {name: hint.__name__ for name, hint in sample.__annotations__.items()} == {
         "prediction": "'list[int] | None'",
         "spacing": "float",
+        "return": "_empty",
     }
     plain_types.keep_as_written(None, neurokd.DistillConfig.__init__, False)  # has no source: left as it is
     assert dice.__annotations__

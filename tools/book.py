@@ -109,6 +109,7 @@ def pages(profile: str) -> dict[str, str | bytes]:
         files[f"reference/{room}.rst"] = reference.room_page(room)
     files["reference/profile.rst"] = reference.notebooks_page()
     files["reference/presets.md"] = reference.presets_page()
+    files["_plain_types.py"] = (ROOT / "tools" / "plain_types.py").read_bytes()  # to be noticed when it changes
     for name in ("mathjax.js", "require.js", "widgets.js"):
         files[f"assets/vendor/{name}"] = vendor.script(name).read_bytes()
     font = Path(vendor.SCRIPTS["widgets.woff2"].member).name

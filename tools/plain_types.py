@@ -28,6 +28,9 @@ def keep_as_written(app, thing, bound_method):
         return
     said = written.args
     hints = {argument.arg: argument.annotation for argument in (*said.posonlyargs, *said.args, *said.kwonlyargs)}
-    thing.__annotations__ = {
-        name: type(ast.unparse(hint), (), {"__module__": "builtins"}) for name, hint in hints.items() if hint
-    }
+    # in place, since decorators such as torch.no_grad share the dictionary with what they wrap
+    thing.__annotations__.clear()
+    thing.__annotations__.update(
+        {name: type(ast.unparse(hint), (), {"__module__": "builtins"}) for name, hint in hints.items() if hint}
+        | {"return": inspect.Signature.empty}  # left out, autodoc would look it up in the source
+    )
