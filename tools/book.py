@@ -84,9 +84,13 @@ def configuration(address: str | None) -> dict:
     """Return Jupyter Book's settings: those of ``book/_config.yml``, and the buttons that need an address."""
     settings = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
     if address:
-        settings["repository"] = {"url": address, "branch": "main", "path_to_book": ""}
-        settings["launch_buttons"] = {"colab_url": "https://colab.research.google.com"}
-        settings["html"] |= {"use_repository_button": True, "use_issues_button": True}
+        settings["sphinx"]["config"]["html_theme_options"] |= {
+            "repository_url": address.rstrip("/"),
+            "repository_branch": "main",
+            "use_repository_button": True,
+            "use_issues_button": True,
+            "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+        }
     return settings
 
 

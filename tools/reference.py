@@ -42,7 +42,7 @@ def prose(doc: str) -> str:
     for block in inspect.cleandoc(doc).split("\n\n"):
         picture = block.startswith("    ") or "-->" in block
         if picture and not (blocks and blocks[-1].endswith("::")):
-            blocks.append("::")
+            blocks.append(".. code-block:: text")
         blocks.append(block if block.startswith("    ") or not picture else textwrap.indent(block, "    "))
     return "\n\n".join(blocks) + "\n"
 
