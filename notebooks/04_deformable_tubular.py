@@ -34,7 +34,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from einops import rearrange, repeat
-from IPython.display import display
 from scipy import ndimage
 
 import neurokd as nkd
@@ -159,7 +158,7 @@ def steer(tilt_z=0.0, bow_z=0.0, tilt_y=0.0, bow_y=0.0):
     steps = tube_of((tilt_z, tilt_y), (bow_z, bow_y))
     bright = nkd.snake_sample(torch.from_numpy(crops[:1, None]), steps, "x", start=start).mean()
     tube = nkd.snake_coordinates(steps, "x", start=start)[0, :, 0, 0, 0]
-    nkd.plot_snake(
+    return nkd.plot_snake(
         crops[0], {"tube": tube}, spacing=neuron.spacing, title=f"mean brightness under the tube {bright:.2f}"
     )
 
@@ -168,7 +167,7 @@ taps = np.arange(-HALF, HALF + 1)
 design = np.stack([taps, abs(taps) * (abs(taps) + 1) / (2 * HALF)], axis=1)  # what tilt 1 and bow 1 sum up to
 (tilt_z, tilt_y), (bow_z, bow_y) = np.linalg.lstsq(design, kept[0][2])[0].round(2)
 print(f"tilt z {tilt_z}, bow z {bow_z}, tilt y {tilt_y}, bow y {bow_y}")
-steer(tilt_z, bow_z, tilt_y, bow_y)
+_ = steer(tilt_z, bow_z, tilt_y, bow_y)
 
 # %% [markdown]
 # *Left: the brightest 3 % of the box's voxels in space and the tube through them; then the box from above, from the side and from the front. The ring is the tap in the middle, which stays.* And now you, from a straight tube. Can you do better?
@@ -176,7 +175,7 @@ steer(tilt_z, bow_z, tilt_y, bow_y)
 # %%
 names = ("tilt_z", "bow_z", "tilt_y", "bow_y")
 sliders = {name: widgets.FloatSlider(0, min=-1, max=1, step=0.05, continuous_update=False) for name in names}
-display(widgets.interactive(steer, **sliders))
+nkd.explore(steer, **sliders)
 
 # %% [markdown]
 # ## 3 · Gradient descent steers better

@@ -179,7 +179,7 @@ assert difference == 0
 #
 # ## 6 · Mixed precision
 #
-# bf16 has the range of float32 with 8 bits of mantissa: matrix products and convolutions run in it, sums and norms in float32, and the weights stay in float32. GPUs since 2020 have instructions for it, and `precision="auto"` uses it there. Some CPUs have them too, and a step takes half the time; but there we found gradients of small 3D convolutions that came from uninitialised memory, so on CPUs `auto` means float32. A faster number is worth nothing before it is the right number.
+# bf16 has the range of float32 with 8 bits of mantissa: matrix products and convolutions run in it, sums and norms in float32, and the weights stay in float32. GPUs since 2020 have instructions for it, and `precision="auto"` uses it there. Some CPUs have them too; but there we found gradients of small 3D convolutions that came from uninitialised memory, so on CPUs `auto` means float32. A faster number is worth nothing before it is the right number.
 
 # %%
 from neurokd.inference.sliding import has_bf16
@@ -224,12 +224,12 @@ for lr_transferred in (3e-5, 1e-2):
 # | `the loss is nan at step ...` | a rate too high, or a volume with NaN (those are refused on reading) | a tenth of the rate; more warm-up |
 # | validation Dice near 0, loss falls | crops hold neurites, the volume is mostly background | `foreground=0.5`, more steps |
 # | Dice jumps, the threshold is at 0.01 or 0.99 | the probabilities are not calibrated yet | more steps; look at the curve, not at one point |
-# | `other settings` on resume | the run was begun with another `TrainConfig` | the error names them |
+# | `other settings` on resume | the run was begun with another `TrainConfig`, loss or distillation | the error names them |
 # | out of memory | crop or batch too large | smaller `crop` first: memory grows with its volume |
 #
 # ## 8 · Several GPUs
 #
-# The same call, with `TrainConfig(devices=4)`, from a script that is started as usual: Fabric starts one process per GPU, each takes its share of every batch, and gradients are averaged. Because patches are numbered, four GPUs see in each step the same crops that one would. `batch_size` counts all devices together, and must divide by them:
+# The same call, with `TrainConfig(devices=4)`, from a script that is started as usual: Fabric starts one process per GPU, each takes its share of every batch, and gradients are averaged. Because patches are numbered, four GPUs see in each step the same crops that one would. The loss is each GPU's own: cross-entropy is a mean over crops, so four shares make the same whole, but Dice over a share is not Dice over the batch, and the run is another one. `batch_size` counts all devices together, and must divide by them:
 
 # %%
 try:

@@ -4,15 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import timm
 import torch
 from einops import rearrange, reduce, repeat
-from torch import nn
 
 from neurokd.data.datasets import Sample
 from neurokd.data.io import scale_intensity
 from neurokd.models.segmenter import NeuronSegmenter
-from neurokd.models.teacher import Teacher, TeacherSource
 from neurokd.training.distill import Distillation, DistillConfig
 from neurokd.training.loop import TrainConfig, train
 from neurokd.training.losses import SegmentationLoss
@@ -31,15 +28,6 @@ class PatchMeans:
     def feature_maps(self, images, taps):
         self.calls += 1
         return [reduce(images, "b d (y i) (x j) -> b d y x", "mean", i=14, j=14) for _ in taps]
-
-
-@pytest.fixture(scope="module")
-def teacher():
-    """A small random stand-in; that it is random is written on it."""
-    torch.manual_seed(0)
-    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=4, dynamic_img_size=True)
-    source = TeacherSource(name="stand-in", kind="file", detail="random, for tests", sha256="0" * 64)
-    return Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
 
 
 def small_student(seed=0, **options):
@@ -178,7 +166,15 @@ def test_losses_by_hand():
     torch.testing.assert_close(cosine_loss(student, other), torch.tensor(2.0))
     assert gram_loss(student, other) == 0  # the similarities within each are the same
     # normalised over two channels, [1, 0] becomes [1, -1] and [-1, 0] the opposite
-    torch.testing.assert_close(mse_loss(student, other), torch.tensor(4.0), rtol=1e-3, atol=0)
+    torch.testing.assert_close(mse_loss(student, other), torch.tensor(4.0))
+
+
+def test_mse_is_twice_the_cosine_loss_without_the_mean_over_channels_whatever_the_lengths():
+    student, teacher = noise(5, 7, 48, seed=1), noise(5, 7, 48, seed=2)
+    without = (tokens - tokens.mean(-1, keepdim=True) for tokens in (student, teacher))
+    expected = 2 * cosine_loss(*without)
+    for length in (1.0, 0.01, 100.0):
+        torch.testing.assert_close(mse_loss(length * student, teacher), expected, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("centre", [True, False])
@@ -207,10 +203,10 @@ def test_centring_takes_away_what_all_tokens_share(teacher):
 
 
 def test_falls_by_half_in_50_steps_on_one_batch_and_the_teacher_stays(teacher):
-    """A smaller student of its own: 48 wide, 3 deep, from a teacher of 192 and 4."""
+    """A smaller student of its own: 48 wide, 3 deep, from a teacher of 192 and 6."""
     student = small_student()
     distil = distillation(teacher, student).train()
-    assert distil.taps == ((0, 0), (1, 2), (2, 3))
+    assert distil.taps == ((0, 1), (1, 3), (2, 5))
     assert not teacher.training
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     parameters = [*student.parameters(), *distil.learned()]
@@ -256,15 +252,13 @@ def test_similarities_of_many_tokens_are_drawn_by_step(teacher):
 # --- schedule, cache, errors
 
 
-@pytest.mark.parametrize(("schedule", "halfway"), [("linear", 1.5), ("cosine", 1.5), ("constant", 3.0)])
-def test_schedule(schedule, halfway):
+@pytest.mark.parametrize(("schedule", "quarter"), [("linear", 2.25), ("cosine", 1.5 + 1.5 * 0.5**0.5)])
+def test_schedule(schedule, quarter):
     config = DistillConfig(weight=3.0, schedule=schedule, steps=100)
-    assert config.weight_at(0) == 3.0
-    assert config.weight_at(50) == pytest.approx(halfway)
-    if schedule != "constant":
-        values = [config.weight_at(step) for step in range(101)]
-        assert values == sorted(values, reverse=True)
-        assert config.weight_at(100) == config.weight_at(1000) == 0
+    values = [config.weight_at(step) for step in (0, 25, 50, 75, 100, 1000)]
+    assert values == pytest.approx([3.0, quarter, 1.5, 3.0 - quarter, 0.0, 0.0])
+    assert values[-2:] == [0, 0]  # exactly, so that the teacher is not run
+    assert {DistillConfig(weight=3.0).weight_at(step) for step in (0, 50, 1000)} == {3.0}
 
 
 def test_at_weight_zero_the_teacher_is_not_run(teacher):
@@ -300,8 +294,9 @@ def test_cached_tokens_are_those_computed(teacher, tmp_path, monkeypatch):
         ({"cosine": 0.0, "gram": 0.0}, "all 0"),
         ({"schedule": "step"}, "'step'"),
         ({"schedule": "linear"}, "steps is None"),
+        ({"steps": 9}, "steps is 9, but a constant weight"),
         ({"gram_tokens": 1}, "gram_tokens is 1"),
-        ({"taps": ((2, 4),)}, r"\(\(2, 4\),\).*\(3, 4\) blocks"),
+        ({"taps": ((2, 6),)}, r"\(\(2, 6\),\).*\(3, 6\) blocks"),
         ({"taps": ()}, "taps"),
         ({"project": False}, r"widths \(48, 192\)"),
     ],
@@ -340,22 +335,18 @@ def test_resumes_exactly_with_distillation_and_topology_losses(teacher, tmp_path
     def run(folder, *, seed=0, stop=None, resume=False, **changed):
         student = small_student(seed)
         distil = distillation(teacher, student, seed=seed, **settings | changed)
-        calls = []
 
-        class Stopping(nn.Module):
-            def with_parts(self, logits, mask):
-                calls.append(1)
-                if len(calls) == stop:
-                    raise Interruption
-                return LOSS.with_parts(logits, mask)
+        def callback(record):
+            if record["step"] == stop and "loss" in record:
+                raise Interruption
 
-        options = {"config": SETTINGS, "loss": Stopping(), "distillation": distil, "resume": resume}
+        options = {"config": SETTINGS, "loss": LOSS, "distillation": distil, "callback": callback, "resume": resume}
         result = train(student, *samples, tmp_path / folder, **options, progress=False)
         return [*student.parameters(), *distil.learned()], result
 
     expected, whole = run("whole")
-    with pytest.raises(Interruption):  # in step 4; the checkpoint is that of step 2
-        run("broken", stop=4)
+    with pytest.raises(Interruption):  # after step 3; the checkpoint is that of step 2
+        run("broken", stop=3)
     got, result = run("broken", seed=7, resume=True)
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
     assert result.history == whole.history

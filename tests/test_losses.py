@@ -190,3 +190,10 @@ def test_segmentation_loss_is_the_weighted_sum_of_its_parts():
     for name in ("cldice", "skeleton_recall", "iterations", "radius"):
         with pytest.raises(ValueError, match=f"{name} is -1"):
             SegmentationLoss(**{name: -1})
+
+
+def test_a_tube_of_two_by_two_voxels_has_a_skeleton_to_be_recalled():
+    mask = torch.zeros(1, 1, 8, 8, 20)
+    mask[..., 3:5, 3:5, 4:16] = 1  # scikit-image's 3D skeleton of it is empty
+    along_x = skeleton_tube(mask, radius=0)[0, 0].any(dim=0).any(dim=0)
+    assert along_x[5:15].all()

@@ -142,7 +142,8 @@ def packages(requirements: list[str]) -> dict[str, str]:
 def test_environment_yml_lists_what_pyproject_lists():
     extras = {name: group for name, group in PROJECT["optional-dependencies"].items() if name != "browser"}
     groups = [PROJECT["dependencies"], *extras.values()]
-    wanted = packages([r for group in groups for r in group if not r.startswith("neurokd[")])
+    everywhere = [r for group in groups for r in group if ";" not in r]  # what only some machines get is not there
+    wanted = packages([r for r in everywhere if not r.startswith("neurokd[")])
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["channels"][0] == "conda-forge"
     listed = packages([r for r in environment["dependencies"] if r != "pip"])
@@ -166,3 +167,10 @@ def test_the_readme_names_only_targets_that_make_has():
     named = set(re.findall(r"^(?:    |\$ )?make ([a-z]+)|`make ([a-z]+)", (ROOT / "README.md").read_text(), re.M))
     assert {a or b for a, b in named} <= targets
     assert {"demo", "test", "lab"} <= targets
+
+
+@pytest.mark.parametrize("results", sorted((ROOT / "benchmarks" / "results").glob("*.md")), ids=lambda path: path.stem)
+def test_the_page_of_benchmarks_holds_the_measured_tables(results):
+    page = (ROOT / "benchmarks" / "README.md").read_text()
+    for table in results.read_text().strip().split("\n\n"):
+        assert table in page

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import timm
 import torch
+from conftest import stand_in
 from einops import repeat
 from test_vit import ARCHITECTURES, randomised
 from torch import nn
@@ -14,16 +14,6 @@ from neurokd.data.io import scale_intensity
 from neurokd.inference.sliding import predict
 from neurokd.models.inflate import inflate_kernel
 from neurokd.models.segmenter import NeuronSegmenter
-from neurokd.models.teacher import Teacher, TeacherSource
-
-
-@pytest.fixture(scope="module")
-def teacher():
-    """A small random stand-in with real structure; that it is random is written on it."""
-    torch.manual_seed(0)
-    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=6, dynamic_img_size=True)
-    source = TeacherSource(name="stand-in", kind="file", detail="random, for tests", sha256="0" * 64)
-    return Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
 
 
 def student(teacher, **options):
@@ -54,8 +44,7 @@ def test_takes_over_blocks_and_inflated_embedding(teacher, inflation):
 )
 def test_a_student_of_another_family_sees_what_its_teacher_sees_and_is_saved_whole(architecture, tmp_path):
     vit = randomised(architecture, **ARCHITECTURES[architecture]).float()
-    source = TeacherSource(name="stand-in", kind="file", detail="random, for tests", sha256="0" * 64)
-    teacher = Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
+    teacher = stand_in(vit)
     model = student(teacher, token=(4, 4, 4), decoder="plain").eval()
     grey = torch.rand(1, 1, 12, 20)
     volume = repeat(grey, "b c y x -> b c z y x", z=8)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import tracemalloc
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -118,6 +119,7 @@ BAD = {
     "empty file": ("", "no nodes"),
     "non-numeric field": ("1 1 0 0 0 1 -1\n2 3 0 zero 1 1 1\n", "line 2: y is 'zero'"),
     "not a number": ("1 1 0 0 nan 1 -1\n", "line 1: z is 'nan'"),
+    "beyond squaring": ("1 1 0 0 0 1 -1\n2 3 1e200 0 0 1 1\n", "line 2: x is '1e200'"),
     "infinite": ("1 1 0 0 0 inf -1\n", "line 1: radius is 'inf'"),
     "id not an integer": ("1.5 1 0 0 0 1 -1\n", "line 1: id is '1.5'"),
     "negative id": ("-3 1 0 0 0 1 -1\n", "line 1: id is -3"),
@@ -166,20 +168,31 @@ line = st.lists(
     st.sampled_from(["1", "2", "3", "-1", "0", "1e9", "-0.5", "nan", "x", "1e400", "#", "\r", "\x00", "é"]),
     max_size=9,
 ).map(" ".join)
+number = st.sampled_from(["0", "1", "-3", "0.5", "1e99", "-1e100", "1e200", "1.7e308"])
+node = st.tuples(
+    st.sampled_from(["0", "1", "2", "3", "9007199254740992"]), st.sampled_from("123"), number, number, number,
+    st.sampled_from(["1", "0", "-1", "1e100"]), st.sampled_from(["-1", "-9", "0", "1", "2", "3", "9007199254740992"]),
+).map(" ".join)  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.one_of(st.lists(line, max_size=6).map("\n".join).map(str.encode), st.binary(max_size=200)),
+    st.one_of(st.lists(line | node, max_size=6).map("\n".join).map(str.encode), st.binary(max_size=200)),
     st.booleans(),
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_any_bytes_give_a_tree_or_a_value_error(tmp_path: Path, content: bytes, repair: bool) -> None:
+def test_any_bytes_give_a_tree_or_a_value_error_in_little_memory(tmp_path: Path, content: bytes, repair: bool) -> None:
+    path = write(tmp_path, content)
+    tracemalloc.start()
     try:
-        tree = read_swc(write(tmp_path, content), repair=repair)
+        tree = read_swc(path, repair=repair)
+        assert tree.parent[0] == -1 and (tree.parent[1:] < np.arange(1, len(tree))).all()
+        assert np.isfinite(tree.length)
     except ValueError:
-        return
-    assert tree.parent[0] == -1 and (tree.parent[1:] < np.arange(1, len(tree))).all()
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300_000  # an id of 2**53 takes no more room than 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import onnx
 import pytest
 import timm
 import torch
+from conftest import stand_in
 from einops import rearrange, repeat
 from safetensors.torch import save_file
 from test_vit import ARCHITECTURES, as_volume_model, randomised, timm_block_outputs
@@ -14,7 +15,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from neurokd.models import teacher as module
 from neurokd.models import wheels
-from neurokd.models.teacher import DEFAULT_TEACHER, Teacher, load_teacher
+from neurokd.models.teacher import DEFAULT_TEACHER, load_teacher
 from neurokd.models.wheels import WHEELS
 
 
@@ -151,16 +152,11 @@ def test_nobody_answers_on_a_closed_port():
     assert not module._answers(f"http://127.0.0.1:{port}")
 
 
-def as_teacher(vit):
-    source = module.TeacherSource(name="t", kind="file", detail="", sha256="0" * 64)
-    return Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_feature_maps_are_timms_on_the_magnified_image(architecture):
     vit = randomised(architecture, **ARCHITECTURES[architecture])
     images = torch.rand(2, 1, 6, 10, dtype=torch.float64)
-    first, last = as_teacher(vit).feature_maps(images, [0, 2], magnification=2)
+    first, last = stand_in(vit).feature_maps(images, [0, 2], magnification=2)
     large = torch.nn.functional.interpolate(images, size=(12, 20), mode="bicubic").clamp(0, 1)
     tokens = timm_block_outputs(vit, (repeat(large, "b 1 y x -> b 3 y x") - 0.5) / 0.5)[0]
     for ours, theirs in ((first, tokens[1]), (last, tokens[3])):
@@ -169,7 +165,7 @@ def test_feature_maps_are_timms_on_the_magnified_image(architecture):
 
 
 def test_bad_images_are_named():
-    teacher, images = as_teacher(tiny_vit()), torch.rand(2, 1, 24, 40)
+    teacher, images = stand_in(tiny_vit()), torch.rand(2, 1, 24, 40)
     with pytest.raises(ValueError, match="magnification"):
         teacher.feature_maps(images, [11], magnification=0)
     with pytest.raises(ValueError, match="b c y x"):

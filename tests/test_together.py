@@ -3,12 +3,10 @@
 from itertools import product
 
 import pytest
-import timm
 import torch
 
 from neurokd.data.datasets import simulated_neurons
 from neurokd.models.segmenter import NeuronSegmenter
-from neurokd.models.teacher import Teacher, TeacherSource
 from neurokd.models.tube_kernel import TubeConfig
 from neurokd.training.distill import Distillation, DistillConfig
 from neurokd.training.loop import TrainConfig, train
@@ -21,15 +19,6 @@ WINDOW = (8, 32, 32)
 def samples():
     neurons = simulated_neurons(2, seed=3, shape=(16, 48, 48))
     return neurons[:1], neurons[1:]
-
-
-@pytest.fixture(scope="module")
-def stand_in():
-    """A small random teacher, and it says so: what is tested here does not depend on what a teacher knows."""
-    torch.manual_seed(0)
-    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=4, dynamic_img_size=True)
-    source = TeacherSource(name="stand-in", kind="file", detail="random, for tests", sha256="0" * 64)
-    return Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
 
 
 def parts(teacher, *, inflation="center", tube=True, distil=True, seed=0):
@@ -54,8 +43,8 @@ def settings(steps):
 @pytest.mark.parametrize(
     ("inflation", "tube", "distil"), list(product(["scratch", "average", "center"], [False, True], [False, True]))
 )
-def test_every_combination_trains(stand_in, samples, tmp_path, inflation, tube, distil):
-    model, distillation = parts(stand_in, inflation=inflation, tube=tube, distil=distil)
+def test_every_combination_trains(teacher, samples, tmp_path, inflation, tube, distil):
+    model, distillation = parts(teacher, inflation=inflation, tube=tube, distil=distil)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     result = train(model, *samples, tmp_path, config=settings(2), distillation=distillation, progress=False)
     assert result.best_step == 2

@@ -9,7 +9,7 @@ from torch import nn
 
 from neurokd.data.datasets import Sample
 from neurokd.training.loop import TrainConfig, train
-from neurokd.training.losses import dice_cross_entropy
+from neurokd.training.losses import SegmentationLoss, dice_cross_entropy
 
 SETTINGS = TrainConfig(
     steps=8, batch_size=2, crop=(6, 12, 12), validate_every=3, accelerator="cpu", precision="32-true"
@@ -53,18 +53,14 @@ class Interruption(Exception):
     pass
 
 
-def interrupted_after(calls):
-    """A loss that works a number of times, then behaves like Ctrl-C."""
-    inner, count = dice_cross_entropy(), 0
+def interrupted_after(step):
+    """A callback that behaves like Ctrl-C when a step is done."""
 
-    def loss(logits, mask):
-        nonlocal count
-        count += 1
-        if count > calls:
+    def callback(record):
+        if record["step"] == step:
             raise Interruption
-        return inner(logits, mask)
 
-    return loss
+    return callback
 
 
 def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(samples, tmp_path):
@@ -72,7 +68,7 @@ def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(samples, tmp_p
     expected = train(whole, *samples, tmp_path / "whole", config=SETTINGS, progress=False)
     broken = Net()
     with pytest.raises(Interruption):  # two steps beyond the checkpoint of step 3: they are done again
-        train(broken, *samples, tmp_path / "broken", config=SETTINGS, loss=interrupted_after(5), progress=False)
+        train(broken, *samples, tmp_path / "broken", config=SETTINGS, callback=interrupted_after(5), progress=False)
     resumed = Net(seed=7)  # whatever it starts from is replaced
     result = train(resumed, *samples, tmp_path / "broken", config=SETTINGS, resume=True, progress=False)
     assert torch.equal(weights(resumed), weights(whole))
@@ -125,6 +121,21 @@ def test_a_run_is_not_overwritten_and_settings_are_compared(samples, tmp_path):
     other = TrainConfig(**{**SETTINGS.__dict__, "lr": 1e-4})
     with pytest.raises(ValueError, match=r"other settings: \{'lr': 0.002\}"):
         train(Net(), *samples, tmp_path, config=other, resume=True, progress=False)
+
+
+def test_a_run_goes_on_with_its_own_loss_only(samples, tmp_path):
+    def run(loss):
+        return train(Net(), *samples, tmp_path, config=SETTINGS, loss=loss, resume=True, progress=False)
+
+    first = run(SegmentationLoss(cldice=0.3))
+    assert run(SegmentationLoss(cldice=0.3)) == first  # nothing is left to do
+    with pytest.raises(ValueError, match=r"other settings: \{'loss\.cldice': 0\.3\}"):
+        run(SegmentationLoss(cldice=0.2))
+    with pytest.raises(ValueError, match=r"'loss\.radius': 2"):
+        run(SegmentationLoss(cldice=0.3, radius=1))
+    for other in (None, torch.nn.functional.binary_cross_entropy_with_logits):  # losses that tell their name only
+        with pytest.raises(ValueError, match="'loss': 'SegmentationLoss'"):
+            run(other)
 
 
 def test_callback_gets_every_record_as_it_is_made(samples, tmp_path):

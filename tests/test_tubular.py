@@ -4,13 +4,11 @@ import itertools
 import math
 
 import pytest
-import timm
 import torch
 from torch.nn import functional as F
 
 from neurokd.models.inflate import grey_fold, inflate_kernel, resize_kernel
 from neurokd.models.segmenter import NeuronSegmenter
-from neurokd.models.teacher import Teacher, TeacherSource
 from neurokd.models.tube_kernel import READINGS, TubeConfig, tube_kernel
 from neurokd.models.tubular import DeformableTubularEmbed
 
@@ -236,15 +234,6 @@ def test_unknown_choices_are_named(options, message):
 
 
 # --- in the segmenter
-
-
-@pytest.fixture(scope="module")
-def teacher():
-    """A small random stand-in with real structure; that it is random is written on it."""
-    torch.manual_seed(0)
-    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=4, dynamic_img_size=True)
-    source = TeacherSource(name="stand-in", kind="file", detail="random, for tests", sha256="0" * 64)
-    return Teacher(vit, mean=(0.5,) * 3, std=(0.5,) * 3, source=source)
 
 
 def student(teacher, **options):

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pooch
@@ -124,15 +124,24 @@ def simulated_neurons(
     return samples
 
 
+class _HasSource(Protocol):
+    @property
+    def source(self) -> str: ...
+
+
+_Item = TypeVar("_Item", bound=_HasSource)
+
+
 def split_by_source(
-    samples: Sequence[Sample], *, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int
-) -> tuple[list[Sample], list[Sample], list[Sample]]:
+    samples: Sequence[_Item], *, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int
+) -> tuple[list[_Item], list[_Item], list[_Item]]:
     """Split into train, validation and test so that no source stands in two parts.
 
     Parameters
     ----------
     samples
-        In any order: the split depends on the names of the sources and the seed only.
+        Samples, or anything else with a `source`, in any order: the split depends on the names of the sources and
+        the seed only.
     fractions
         Shares of the *sources*, summing to 1. A part with a share above zero gets at least one source.
     seed
@@ -140,7 +149,7 @@ def split_by_source(
 
     Returns
     -------
-    tuple of three lists of Sample
+    tuple of three lists
         Train, validation and test, each in the order of `samples`.
 
     Raises

@@ -2,8 +2,8 @@
 
     file --read_volume--> z y x, values and type as stored --scale_intensity--> float32 in [0, 1] --> network
 
-The formats are in `neurokd.data.tiff` (plain, ImageJ and OME) and `neurokd.data.v3d` (Vaa3D's v3draw); checks
-and intensity scaling in `neurokd.data.volume`.
+The formats are in `neurokd.data.tiff` (plain, ImageJ and OME), `neurokd.data.v3d` and `neurokd.data.v3dpbd`
+(Vaa3D's); checks and intensity scaling in `neurokd.data.volume`.
 """
 
 import os
@@ -16,12 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from neurokd.data.files import existing_file
 from neurokd.data.tiff import read_tiff, read_tiff_spacing, write_tiff
 from neurokd.data.v3d import read_v3draw, write_v3draw
+from neurokd.data.v3dpbd import read_v3dpbd
 from neurokd.data.volume import Spacing, check_volume, scale_intensity
 
 __all__ = ["check_volume", "read_spacing", "read_volume", "scale_intensity", "write_volume"]
 
 _TIFF = (".tif", ".tiff")
 _V3DRAW = (".v3draw", ".raw")
+_V3DPBD = (".v3dpbd",)  # read only
 
 
 def read_volume(path: str | os.PathLike, *, channel: int | None = None) -> NDArray[Any]:
@@ -30,7 +32,7 @@ def read_volume(path: str | os.PathLike, *, channel: int | None = None) -> NDArr
     Parameters
     ----------
     path
-        A ``.tif``/``.tiff`` file, or Vaa3D's ``.v3draw``/``.raw``.
+        A ``.tif``/``.tiff`` file, or Vaa3D's ``.v3draw``/``.raw`` or ``.v3dpbd``.
     channel
         Which channel to take, from 0; needed when the file holds several (RGB counts as three).
 
@@ -48,10 +50,11 @@ def read_volume(path: str | os.PathLike, *, channel: int | None = None) -> NDArr
         none was chosen.
     """
     path = existing_file(path)
-    if _format(path) in _TIFF:
+    suffix = _format(path, _TIFF + _V3DRAW + _V3DPBD)
+    if suffix in _TIFF:
         stack, axes = read_tiff(path)
     else:
-        stack = read_v3draw(path)
+        stack = read_v3draw(path) if suffix in _V3DRAW else read_v3dpbd(path)
         axes = "CZYX"[-stack.ndim :]
     return _one_stack(stack, axes, channel, path)
 
@@ -67,7 +70,7 @@ def read_spacing(path: str | os.PathLike) -> Spacing | None:
     Returns
     -------
     tuple of float or None
-        ``(z, y, x)`` in µm; None where nothing is stated, as always in v3draw.
+        ``(z, y, x)`` in µm; None where nothing is stated, as always in Vaa3D's formats.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def read_spacing(path: str | os.PathLike) -> Spacing | None:
         An unknown suffix, or a damaged TIFF.
     """
     path = existing_file(path)
-    return read_tiff_spacing(path) if _format(path) in _TIFF else None
+    return read_tiff_spacing(path) if _format(path, _TIFF + _V3DRAW + _V3DPBD) in _TIFF else None
 
 
 def write_volume(
@@ -109,15 +112,15 @@ def write_volume(
         An unknown suffix, not a volume, a single slice as TIFF, values that do not fit, a spacing that is not positive.
     """
     path = Path(path)
-    if _format(path) in _TIFF:
+    if _format(path, _TIFF + _V3DRAW) in _TIFF:
         return write_tiff(path, volume, spacing=spacing, overwrite=overwrite)
     return write_v3draw(path, volume, overwrite=overwrite)
 
 
-def _format(path: Path) -> str:
+def _format(path: Path, known: tuple[str, ...]) -> str:
     suffix = path.suffix.lower()
-    if suffix not in _TIFF + _V3DRAW:
-        raise ValueError(f"{path}: unknown kind of volume; known are {', '.join(_TIFF + _V3DRAW)}")
+    if suffix not in known:
+        raise ValueError(f"{path}: unknown kind of volume; known here are {', '.join(known)}")
     return suffix
 
 

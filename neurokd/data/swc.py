@@ -22,6 +22,7 @@ from neurokd.data.tree import Tree
 __all__ = ["Tree", "rasterise", "read_swc", "write_swc"]
 
 FIELDS = ("id", "type", "x", "y", "z", "radius", "parent")
+_LARGEST = 1e100  # far beyond any neuron, and squares of distances are still finite
 
 
 def read_swc(path: str | os.PathLike, *, repair: bool = False) -> Tree:
@@ -50,8 +51,8 @@ def read_swc(path: str | os.PathLike, *, repair: bool = False) -> Tree:
     FileNotFoundError
         No such file.
     ValueError
-        No nodes; too few fields; a field that is not a finite number (or, for id, type and parent, not an
-        integer); a duplicated id; a parent that is not in the file; a cycle; several roots; a negative
+        No nodes; too few fields; a field that is not a number of at most 1e100 (or, for id, type and parent, not
+        an integer); a duplicated id; a parent that is not in the file; a cycle; several roots; a negative
         radius. Names file and line.
 
     Notes
@@ -165,8 +166,8 @@ def _parse(line: str, where: str) -> tuple[int, int, float, float, float, float,
             number = math.nan if "_" in text else float(text)  # Python would read 1_0 as 10
         except ValueError:
             number = math.nan
-        if not math.isfinite(number):
-            raise ValueError(f"{where}: {name} is {text[:40]!r}, not a number")
+        if not abs(number) <= _LARGEST:
+            raise ValueError(f"{where}: {name} is {text[:40]!r}, not a number from -{_LARGEST:g} to {_LARGEST:g}")
         if name in ("id", "type", "parent"):
             if not number.is_integer() or abs(number) > 2**53:  # beyond that, floats skip integers
                 raise ValueError(f"{where}: {name} is {text[:40]!r}, not an integer")

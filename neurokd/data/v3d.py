@@ -25,6 +25,7 @@ from neurokd.data.volume import storable
 __all__ = ["read_v3draw", "write_v3draw"]
 
 _KEY = b"raw_image_stack_by_hpeng"
+_HEADER = len(_KEY) + 3  # without the sizes
 _TYPES = {1: "u1", 2: "u2", 4: "f4"}
 
 
@@ -49,26 +50,16 @@ def read_v3draw(path: str | os.PathLike) -> NDArray[Any]:
         Another format, an unknown type, or a size that is not the one the header says.
     """
     path = existing_file(path)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(len(_KEY) + 3 + 16)
-    if not head.startswith(_KEY):
-        raise ValueError(f"{path}: not a v3draw file: it does not begin with {_KEY.decode()!r}")
-    fields = head[len(_KEY) :]
-    endian = {b"L": "<", b"B": ">"}.get(fields[:1])
-    if endian is None:
-        raise ValueError(f"{path}: byte order is {fields[:1]!r}, should be b'L' or b'B'")
-    if len(fields) < 3 + 8:
-        raise ValueError(f"{path}: cut short within its header ({size} bytes)")
-    (width,) = struct.unpack_from(f"{endian}h", fields, 1)
+    endian, width, sizes = read_head(path, _KEY)
     if width not in _TYPES:
         raise ValueError(f"{path}: {width} bytes per sample, should be 1, 2 or 4")
+    size = path.stat().st_size
 
     says = []
-    for code, header in (("4i", 43), ("4h", 35)):
-        if size < header:
+    for code, header in (("4i", _HEADER + 16), ("4h", _HEADER + 8)):
+        if len(sizes) < header - _HEADER:
             continue
-        x, y, z, channels = struct.unpack_from(endian + code, fields, 3)
+        x, y, z, channels = struct.unpack_from(endian + code, sizes)
         if min(x, y, z, channels) > 0 and header + width * prod((x, y, z, channels)) == size:
             data = np.fromfile(path, dtype=endian + _TYPES[width], offset=header)
             stack = data.astype(data.dtype.newbyteorder("="), copy=False).reshape(channels, z, y, x)
@@ -77,6 +68,38 @@ def read_v3draw(path: str | os.PathLike) -> NDArray[Any]:
     raise ValueError(
         f"{path}: {size} bytes do not hold {width}-byte samples of {' or '.join(says)}: cut short or damaged"
     )
+
+
+def read_head(path: Path, key: bytes) -> tuple[str, int, bytes]:
+    """Read the part of the header that v3draw and v3dpbd share.
+
+    Returns
+    -------
+    str
+        Byte order as `struct` writes it.
+    int
+        What is said of the bytes per sample.
+    bytes
+        The sizes, x first: 16 bytes, or what there is of them.
+
+    Raises
+    ------
+    ValueError
+        Another format, an unknown byte order, or not even 8 bytes of sizes.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEADER + 16)
+    if not head.startswith(key):
+        kind = "v3draw" if key == _KEY else "v3dpbd"
+        raise ValueError(f"{path}: not a {kind} file: it does not begin with {key.decode()!r}")
+    mark, sizes = head[len(key) : len(key) + 1], head[_HEADER:]
+    endian = {b"L": "<", b"B": ">"}.get(mark)
+    if endian is None:
+        raise ValueError(f"{path}: byte order is {mark!r}, should be b'L' or b'B'")
+    if len(sizes) < 8:
+        raise ValueError(f"{path}: cut short within its header ({len(head)} bytes)")
+    (width,) = struct.unpack_from(f"{endian}h", head, len(key) + 1)
+    return endian, width, sizes
 
 
 def write_v3draw(path: str | os.PathLike, volume: ArrayLike, *, overwrite: bool = False) -> Path:

@@ -4,15 +4,15 @@ Only the foreground counts: of a neuron's volume, 99.8 % are background, and a s
 is near 1 for any mask.
 """
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neurokd.data.volume import check_spacing, check_volume
+from neurokd.data.volume import check_volume
+from neurokd.evaluation.masks import as_mask, mask_pair
 
-__all__ = ["best_threshold", "dice", "evaluate_masks", "hd95", "precision", "recall"]
+__all__ = ["best_threshold", "dice", "precision", "recall"]
 
 
 def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
@@ -34,7 +34,7 @@ def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
         Masks of different shapes, without three axes, empty, or of floating point (threshold probabilities
         first).
     """
-    return _overlap(*_masks(prediction, truth))["dice"]
+    return _overlap(*mask_pair(prediction, truth))["dice"]
 
 
 def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
@@ -55,7 +55,7 @@ def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
     ValueError
         As :func:`dice`.
     """
-    return _overlap(*_masks(prediction, truth))["precision"]
+    return _overlap(*mask_pair(prediction, truth))["precision"]
 
 
 def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
@@ -76,84 +76,7 @@ def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
     ValueError
         As :func:`dice`.
     """
-    return _overlap(*_masks(prediction, truth))["recall"]
-
-
-def hd95(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -> float:
-    """HD95, the **max of the two directed 95th percentiles** of the surface distances, in µm.
-
-    Directed: for each surface voxel of one mask, the Euclidean distance to the nearest surface voxel of the
-    other. Surface voxels are those that a face of the background or the volume's border touches. If exactly
-    one mask is empty, the distance is the diagonal of the volume: a missed neuron counts, and never gives
-    NaN. Both empty = 0.
-
-    Parameters
-    ----------
-    prediction, truth
-        (z, y, x) masks as in :func:`dice`.
-    spacing
-        Voxel size `(z, y, x)`, µm.
-
-    Returns
-    -------
-    float
-        >= 0, µm. Computed by :func:`monai.metrics.compute_hausdorff_distance`.
-
-    Raises
-    ------
-    ValueError
-        As :func:`dice`; a spacing that is not three numbers > 0.
-
-    Notes
-    -----
-    Two other quantities go by the same name: the 95th percentile of both directions *pooled*, and
-    DeepMind's, in which each surface voxel weighs as much as its piece of surface. They may differ from
-    this one by a factor of four on one pair of masks.
-    """
-    prediction, truth = _masks(prediction, truth)
-    spacing = check_spacing(spacing)
-    if not prediction.any() and not truth.any():
-        return 0.0
-    if not prediction.any() or not truth.any():
-        return float(np.linalg.norm(np.multiply(truth.shape, spacing)))
-
-    import torch
-    from monai.metrics import compute_hausdorff_distance
-
-    both = (torch.from_numpy(mask)[None, None] for mask in (prediction, truth))
-    with warnings.catch_warnings():  # MONAI 1.5 calls a function of its own that it has deprecated
-        warnings.simplefilter("ignore", FutureWarning)
-        distance = compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=spacing)
-    return distance.item()
-
-
-def evaluate_masks(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -> dict[str, float | bool]:
-    """Every voxel score of one volume.
-
-    Parameters
-    ----------
-    prediction, truth
-        (z, y, x) masks as in :func:`dice`.
-    spacing
-        Voxel size `(z, y, x)`, µm.
-
-    Returns
-    -------
-    dict
-        `dice`, `precision`, `recall` in [0, 1]; `hd95` in µm, as :func:`hd95` defines it; `failed`: exactly
-        one of the masks is empty, so that `hd95` is the volume's diagonal.
-
-    Raises
-    ------
-    ValueError
-        As :func:`hd95`.
-    """
-    prediction, truth = _masks(prediction, truth)
-    return {
-        **_overlap(prediction, truth),
-        "hd95": hd95(prediction, truth, spacing=spacing),
-        "failed": bool(prediction.any() != truth.any()),
-    }
+    return _overlap(*mask_pair(prediction, truth))["recall"]
 
 
 def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_candidates: int = 4096) -> float:
@@ -187,7 +110,7 @@ def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_ca
         )
     intensities, foregrounds = [], []
     for i, (volume, mask) in enumerate(zip(volumes, masks, strict=True)):
-        volume, mask = check_volume(volume, name=f"volume {i}"), _mask(mask, f"mask {i}")
+        volume, mask = check_volume(volume, name=f"volume {i}"), as_mask(mask, f"mask {i}")
         if mask.shape != volume.shape:
             raise ValueError(f"volume {i} and its mask differ in shape (z, y, x): {volume.shape}, {mask.shape}")
         intensities.append(np.sort(volume, axis=None))
@@ -204,22 +127,6 @@ def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_ca
         for values, foreground in zip(intensities, foregrounds, strict=True)
     ]
     return float(candidates[np.argmax(np.mean(scores, axis=0))])
-
-
-def _mask(mask: ArrayLike, name: str) -> NDArray[np.bool_]:
-    """A mask as a boolean array; a segmentation with several labels is one, a probability is not."""
-    array = check_volume(mask, name=name)
-    if array.dtype.kind == "f":
-        raise ValueError(f"{name} must be a boolean or integer mask, got {array.dtype}; threshold probabilities first")
-    return np.ascontiguousarray(array != 0)
-
-
-def _masks(prediction: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Both masks as boolean arrays of one shape."""
-    prediction, truth = _mask(prediction, "prediction"), _mask(truth, "truth")
-    if prediction.shape != truth.shape:
-        raise ValueError(f"prediction and truth differ in shape (z, y, x): {prediction.shape} and {truth.shape}")
-    return prediction, truth
 
 
 def _overlap(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:

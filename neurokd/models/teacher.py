@@ -133,14 +133,26 @@ class Teacher(nn.Module):
         list of Tensor
             One ``b d y x`` per tap, on the grid of patches, unnormalised.
         """
+        return self.vit.forward_intermediates(
+            self.normalise(self.magnify(images, magnification)),
+            indices=list(taps),
+            stop_early=True,
+            intermediates_only=True,
+        )
+
+    def magnify(self, images: Tensor, magnification: float) -> Tensor:
+        """Enlarge images ``b c y x`` in [0, 1] by a factor (bicubic), to a size rounded to whole patches."""
         if not magnification > 0:
             raise ValueError(f"magnification is {magnification}; it must be positive")
         size = [max(1, round(n * magnification / p)) * p for n, p in zip(images.shape[-2:], self.patch, strict=True)]
-        if list(images.shape[-2:]) != size:
-            images = F.interpolate(images, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
-        return self.vit.forward_intermediates(
-            self.normalise(images), indices=list(taps), stop_early=True, intermediates_only=True
-        )
+        return enlarge(images, size)
+
+
+def enlarge(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring images ``b c y x`` in [0, 1] to a size (y, x); clipped, for bicubic interpolation overshoots at edges."""
+    if list(images.shape[-2:]) == list(size):
+        return images
+    return F.interpolate(images, size=list(size), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def load_teacher(name: str = DEFAULT_TEACHER, *, file: str | os.PathLike[str] | None = None) -> Teacher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     scheduler: Any,
     config: TrainConfig,
+    loss: Callable,
     result: TrainResult,
     distillation: Distillation | None,
 ) -> None:
@@ -33,6 +35,7 @@ def save(
     state = {
         "step": step,
         "config": asdict(config),
+        "loss": _loss_settings(loss),
         "result": asdict(result),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -51,6 +54,7 @@ def restore(
     optimizer: torch.optim.Optimizer,
     scheduler: Any,
     config: TrainConfig,
+    loss: Callable,
     distillation: Distillation | None,
 ) -> tuple[int, dict[str, Any]]:
     """Fill model, optimizer, schedule and projections from a checkpoint; return its step and the result's fields.
@@ -62,8 +66,8 @@ def restore(
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     distilled = state.get("distillation")
-    was = state["config"] | _named(distilled)
-    now = asdict(config) | _named(None if distillation is None else distillation.checkpoint())
+    was = state["config"] | state.get("loss", {}) | _named(distilled)
+    now = asdict(config) | _loss_settings(loss) | _named(None if distillation is None else distillation.checkpoint())
     other = {name: was.get(name) for name in {**was, **now} if was.get(name) != now.get(name)}
     if other:
         raise ValueError(f"{checkpoint} was made with other settings: {other}; resume with those or start anew")
@@ -73,6 +77,13 @@ def restore(
     if distillation is not None:
         distillation.projections.load_state_dict(distilled["projections"])
     return state["step"], state["result"]
+
+
+def _loss_settings(loss: Callable) -> dict[str, Any]:
+    """Return the name of a loss (its function or its class), and under ``loss.`` the settings it tells, if any."""
+    settings = loss.settings() if hasattr(loss, "settings") else {}
+    name = getattr(loss, "__qualname__", type(loss).__qualname__)
+    return {"loss": name} | {f"loss.{field}": value for field, value in settings.items()}
 
 
 def _named(distillation: dict[str, Any] | None) -> dict[str, Any]:

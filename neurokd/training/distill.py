@@ -55,7 +55,7 @@ class DistillConfig:
     schedule
         ``"constant"``; ``"cosine"`` or ``"linear"``: down to zero at ``steps``, after which the teacher is not run.
     steps
-        Length of the schedule in steps.
+        Length of the schedule in steps; None for a constant weight.
     centre
         First subtract the mean token of the batch, from each side its own. In the last blocks most of a token is
         the same everywhere (mean cosine between tokens of a neuron 0.93 for DINOv2-S), and says nothing of place.
@@ -93,6 +93,8 @@ class DistillConfig:
             raise ValueError(f"schedule is {self.schedule!r}; it must be 'constant', 'cosine' or 'linear'")
         if self.schedule != "constant" and (self.steps is None or self.steps < 1):
             raise ValueError(f"steps is {self.steps}; schedule {self.schedule!r} needs the step at which it is zero")
+        if self.schedule == "constant" and self.steps is not None:
+            raise ValueError(f"steps is {self.steps}, but a constant weight has no end; choose 'cosine' or 'linear'")
         if self.gram_tokens < 2:
             raise ValueError(f"gram_tokens is {self.gram_tokens}; similarity needs at least 2 tokens")
 
@@ -156,10 +158,13 @@ class Distillation(nn.Module):
             raise ValueError(f"widths {widths} differ: cosine and mse need a projection, gram alone does not")
         self.teacher = teacher.requires_grad_(False).eval()
         self.projections = nn.ModuleList(
-            _projection(*widths, generator) if project and config.cosine + config.mse else nn.Identity()
+            # a bias would be taken away with the mean token
+            _projection(*widths, generator, bias=not config.centre)
+            if project and config.cosine + config.mse
+            else nn.Identity()
             for _ in self.taps
         )
-        self.source = str(getattr(teacher, "source", ""))
+        self.source = str(teacher.source)
         seen = (self.source, self.token, self.taps, config.views, config.magnification, config.slices)
         self.cache = None if cache is None else TokenCache(cache, settings=str(seen))
 
@@ -253,11 +258,12 @@ def _default_taps(teacher: Teacher, student: NeuronSegmenter) -> tuple[tuple[int
     return tuple((tap, max(0, round((tap + 1) * ratio) - 1)) for tap in ours)
 
 
-def _projection(dim: int, onto: int, generator: torch.Generator | None) -> nn.Sequential:
+def _projection(dim: int, onto: int, generator: torch.Generator | None, *, bias: bool) -> nn.Sequential:
     """Return a normalised linear map: tokens of a residual stream grow with depth, its step size should not."""
-    linear = nn.Linear(dim, onto)
+    linear = nn.Linear(dim, onto, bias=bias)
     nn.init.trunc_normal_(linear.weight, std=dim**-0.5, generator=generator)
-    nn.init.zeros_(linear.bias)
+    if bias:
+        nn.init.zeros_(linear.bias)
     return nn.Sequential(nn.LayerNorm(dim, elementwise_affine=False), linear)
 
 

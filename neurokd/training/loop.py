@@ -63,8 +63,11 @@ class TrainConfig:
     precision
         A precision of Lightning Fabric, or ``"auto"``: bf16-mixed where :func:`neurokd.inference.sliding.has_bf16`
         says so, else 32-true.
-    accelerator, devices, workers
+    accelerator, workers
         As in Lightning Fabric and torch's DataLoader.
+    devices
+        Each takes its share of every batch, and gradients are averaged. That is what one device does where the loss
+        is a mean over crops; Dice and a distillation's centre are taken over a device's share, which is not the same.
     """
 
     steps: int = 400
@@ -139,7 +142,8 @@ def train(
         Settings.
     loss
         Maps logits and masks to a scalar; :func:`neurokd.training.losses.dice_cross_entropy` by default. Where it
-        has ``with_parts`` (:class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts.
+        has ``with_parts`` (as :class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts; where
+        it has ``settings``, a resumed run must have the same. Of any other loss only the name is compared.
     distillation
         A teacher whose tokens the model is asked to match as well; its projections learn at the rate of new parameters.
     callback
@@ -183,7 +187,7 @@ def train(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, config))
     result, start = TrainResult(), 0
     if checkpoint.exists():
-        start, fields = restore(checkpoint, model, optimizer, scheduler, config, distillation)
+        start, fields = restore(checkpoint, model, optimizer, scheduler, config, loss, distillation)
         result = TrainResult(**fields)
     wrapped, optimizer = fabric.setup(_Together(model, distillation), optimizer)
 
@@ -231,7 +235,7 @@ def train(
                 if result.best_step == step:
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
                         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
-                save(folder, step, model, optimizer, scheduler, config, result, distillation)
+                save(folder, step, model, optimizer, scheduler, config, loss, result, distillation)
                 if callback:
                     callback(result.history[-1])
             result = fabric.broadcast(result)

@@ -112,16 +112,18 @@ def skeleton_tube(mask: Tensor, *, radius: int = 2) -> Tensor:
     Notes
     -----
     Kirchhoff et al. 2024, arXiv:2404.03010: skeletonise (scikit-image, on the CPU), dilate twice, multiply by the
-    mask. Here each crop has a skeleton of its own, which may end a little short of the crop's border.
+    mask. Here no piece goes without a skeleton (scikit-image finds none in some even tubes), and each crop has one of
+    its own, which may end a little short of the crop's border.
     """
     from scipy.ndimage import binary_dilation
-    from skimage.morphology import skeletonize
+
+    from neurokd.evaluation.topology import skeleton_of  # brings scikit-image
 
     if mask.ndim != 5 or mask.shape[1] != 1 or radius < 0:
         raise ValueError(f"mask has shape {tuple(mask.shape)} and radius is {radius}; need b 1 z y x and radius >= 0")
     tubes = (mask > 0.5).cpu().numpy()
     for crop in tubes[:, 0]:
-        skeleton = skeletonize(crop) > 0
+        skeleton = skeleton_of(crop)
         # scipy takes iterations=0 for "until nothing changes"
         crop &= binary_dilation(skeleton, iterations=radius) if radius and skeleton.any() else skeleton
     return torch.from_numpy(np.ascontiguousarray(tubes)).to(mask.device)
@@ -206,6 +208,10 @@ class SegmentationLoss(nn.Module):
         self.cldice, self.skeleton_recall = cldice, skeleton_recall
         self.iterations, self.radius = iterations, radius
         self.dice_ce = dice_cross_entropy()
+
+    def settings(self) -> dict[str, float]:
+        """Return its numbers by name: a resumed run must have the same."""
+        return {name: getattr(self, name) for name in ("cldice", "skeleton_recall", "iterations", "radius")}
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Map logits and masks, both ``b 1 z y x``, to a scalar, not negative."""

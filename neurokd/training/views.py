@@ -20,9 +20,9 @@ from typing import Protocol
 import torch
 from einops import rearrange, reduce
 from torch import Tensor
-from torch.nn import functional as F
 
 from neurokd.data.files import writing_to
+from neurokd.models.teacher import enlarge
 
 __all__ = ["TokenCache", "multi_view_tokens"]
 
@@ -138,12 +138,11 @@ def _one_view(
         patches_per_token(voxels[axis], patch, magnification)
         for axis, patch in zip((rows, columns), teacher.patch, strict=True)
     ]
-    enlarged = [
+    size = [
         sizes[axis] // voxels[axis] * n * patch
         for axis, n, patch in zip((rows, columns), patches, teacher.patch, strict=True)
     ]
-    if list(images.shape[2:]) != enlarged:
-        images = F.interpolate(images, size=enlarged, mode="bicubic", align_corners=False).clamp(0, 1)
+    images = enlarge(images, size)
     grid = {across: sizes[across] // voxels[across]}
     return [
         reduce(m, f"({across} n) d ({rows} i) ({columns} j) -> 1 d z y x", "mean", **grid, i=patches[0], j=patches[1])

@@ -13,10 +13,17 @@ from numpy.typing import NDArray
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_spacing
 
-__all__ = ["BLUE", "GREEN", "ORANGE", "SKY", "WHITE", "Frame"]
+__all__ = ["BLUE", "GREEN", "ORANGE", "PURPLE", "SKY", "WHITE", "YELLOW", "Frame", "bar_length"]
 
 # Okabe and Ito's colours (jfly.uni-koeln.de/color): people with any colour vision can tell them apart.
 ORANGE, SKY, GREEN, BLUE, WHITE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#F2F2F2"
+PURPLE, YELLOW = "#CC79A7", "#F0E442"
+
+
+def bar_length(width: float) -> float:
+    """Return the length of a scale bar: 1, 2 or 5 times a power of ten, at most a quarter of `width`."""
+    step = 10.0 ** np.floor(np.log10(width / 4))
+    return max(factor * step for factor in (1, 2, 5) if factor * step <= width / 4)
 
 
 class Frame:
@@ -61,9 +68,7 @@ class Frame:
 
     def scale_bar(self, axes: Axes) -> None:
         """Draw a bar of 1, 2 or 5 times a power of ten, at most a quarter of the width."""
-        most = self.lengths[2] / 4
-        step = 10.0 ** np.floor(np.log10(most))
-        length = max(factor * step for factor in (1, 2, 5) if factor * step <= most)
+        length = bar_length(self.lengths[2])
         bar = AnchoredSizeBar(
             axes.transData, length, f"{length:g} {self.unit}", loc="lower right", color="white", pad=0.3,
             borderpad=0.3, size_vertical=self.lengths[1] / 150,

@@ -15,12 +15,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.volume import Spacing, check_volume
-from neurokd.viz.frame import GREEN, ORANGE, SKY, Frame
+from neurokd.viz.frame import GREEN, ORANGE, PURPLE, SKY, Frame
 
 __all__ = ["plot_snake"]
 
 # Told apart by colour, width and line: a later tube on top of an earlier one leaves the earlier one's rim in sight.
-_STYLES = [(ORANGE, "-", 4.5), (SKY, "-", 2.0), (GREEN, "--", 1.5), ("#CC79A7", ":", 1.5)]
+_STYLES = [(ORANGE, "-", 4.5), (SKY, "-", 2.0), (GREEN, "--", 1.5), (PURPLE, ":", 1.5)]
 
 
 def plot_snake(

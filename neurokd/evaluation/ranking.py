@@ -1,0 +1,48 @@
+"""How well scores rank, before any threshold is chosen."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["average_precision"]
+
+
+def average_precision(scores: ArrayLike, truth: ArrayLike) -> float:
+    """Average precision, ``sum_k (R_k - R_{k-1}) P_k`` over all thresholds: the area under the precision-recall steps.
+
+    Unlike accuracy it is not impressed by background: scores without information get the share of what is true.
+
+    Parameters
+    ----------
+    scores
+        Finite numbers of any shape, higher where "yes" is likelier: probabilities, logits, intensities. Equal scores
+        come together, in whatever order they stand.
+    truth
+        Booleans of the same shape, at least one of them true.
+
+    Returns
+    -------
+    float
+        In (0, 1]; 1 where all that is true comes first.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, scores that are not finite, a truth that is not boolean or nowhere true.
+
+    Examples
+    --------
+    >>> average_precision([0.9, 0.8, 0.1], np.array([True, False, True]))  # (1/1 + 2/3) / 2
+    0.8333333333333333
+    """
+    scores, truth = np.asarray(scores), np.asarray(truth)
+    if truth.dtype != bool or truth.shape != scores.shape:
+        raise ValueError(f"truth must be boolean and as scores {scores.shape}, got {truth.dtype} of {truth.shape}")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(scores))} scores are NaN or infinite")
+    if not truth.any():
+        raise ValueError("truth is nowhere true: precision and recall are not defined")
+    order = np.argsort(scores, axis=None)[::-1]
+    ranked = scores.ravel()[order]
+    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), ranked.size - 1)  # of each run of equal scores
+    hits = np.cumsum(truth.ravel()[order])[last]
+    return float(np.sum(np.diff(hits, prepend=0) * hits / (last + 1)) / hits[-1])

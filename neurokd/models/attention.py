@@ -1,0 +1,80 @@
+"""Where a teacher looks: the attention that one of its tokens pays to the patches of the image.
+
+token "class" --softmax(q . k / sqrt(d))--> one share for each patch, head by head
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from neurokd.models.families import vit_config
+from neurokd.models.teacher import Teacher
+
+__all__ = ["attention_maps"]
+
+
+@torch.no_grad()
+def attention_maps(
+    teacher: Teacher,
+    images: Tensor,
+    *,
+    block: int,
+    query: tuple[int, int] | None = None,
+    magnification: float = 1.0,
+) -> Tensor:
+    """Return how one token's attention in one block is shared out over the patches.
+
+    Parameters
+    ----------
+    teacher
+        From :func:`neurokd.models.teacher.load_teacher`, of any family that can be inflated.
+    images
+        ``b c y x`` in [0, 1], grey or RGB.
+    block
+        Number of the block, from 0.
+    query
+        Row and column of the patch that looks; None for the class token.
+    magnification
+        As in :meth:`neurokd.models.teacher.Teacher.feature_maps`; the grid of patches depends on it.
+
+    Returns
+    -------
+    Tensor
+        ``b heads y x``. A map sums to what is left by the class and register tokens, so to at most 1.
+
+    Raises
+    ------
+    ValueError
+        An architecture that :func:`neurokd.models.families.vit_config` does not know, no such block or patch, or
+        None for a teacher without class token (SigLIP).
+
+    Examples
+    --------
+    >>> teacher = load_teacher()  # patches of 14 pixels, six heads
+    >>> attention_maps(teacher, torch.rand(1, 1, 96, 96), block=5, magnification=1.75).shape
+    torch.Size([1, 6, 12, 12])
+    """
+    config, images = vit_config(teacher.vit), teacher.magnify(images, magnification)
+    rows, columns = (size // patch for size, patch in zip(images.shape[-2:], teacher.patch, strict=True))
+    if not 0 <= block < config.depth:
+        raise ValueError(f"block is {block}; the teacher has blocks 0 to {config.depth - 1}")
+    if query is None and not config.class_token:
+        raise ValueError("query is None, and this teacher has no class token; name a patch, query=(row, column)")
+    if query is not None and not (0 <= query[0] < rows and 0 <= query[1] < columns):
+        raise ValueError(f"query is {query}; the image has {rows} x {columns} patches")
+    token = 0 if query is None else config.prefix + query[0] * columns + query[1]
+
+    attention, found = teacher.vit.blocks[block].attn, []
+    # timm's fused attention never holds the shares; the plain one hands them to its dropout.
+    fused, attention.fused_attn = attention.fused_attn, False
+    hook = attention.attn_drop.register_forward_hook(
+        lambda *args: found.append(args[2][:, :, token, config.prefix :].clone())
+    )
+    try:
+        teacher.feature_maps(images, [block])
+    finally:
+        hook.remove()
+        attention.fused_attn = fused
+    return rearrange(found[0], "b heads (y x) -> b heads y x", y=rows)

@@ -1,0 +1,171 @@
+"""Several predictions of one volume side by side: what each has found, missed and invented."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from neurokd.data.volume import Spacing, check_mask, check_volume
+from neurokd.evaluation.voxels import dice
+from neurokd.viz.canvas import Paper, grey_ramp, paint
+from neurokd.viz.frame import Frame, bar_length
+from neurokd.viz.panel import ALONG, Overlay, Panel, around, locate
+from neurokd.viz.slabs import Axis, Slabs, grey_levels, resample
+
+if TYPE_CHECKING:
+    from neurokd.viz.widget import Viewer
+
+__all__ = ["compare"]
+
+_MARGIN = 20  # pixels around a panel, for its title and the names of its axes
+
+
+def compare(
+    volume: ArrayLike,
+    truth: ArrayLike,
+    predictions: Mapping[str, ArrayLike],
+    *,
+    spacing: Spacing | None = None,
+    slab: int | None = None,
+    columns: int = 3,
+    gamma: float = 0.5,
+    width: int = 900,
+) -> Viewer:
+    """Show one plane of a volume once for each prediction, with what is found, missed and invented in colours.
+
+    All panels share a cursor: click or drag in one to move it. A pixel counts as found if any voxel of its column in
+    the slab is. :func:`neurokd.viz.plot.plot_comparison` is the static picture of one prediction.
+
+    Parameters
+    ----------
+    volume
+        Intensities ``z y x``. Held as uint8, four times over and four times more for each prediction.
+    truth
+        Boolean ``z y x``.
+    predictions
+        Boolean ``z y x`` each, by name.
+    spacing
+        Voxel size ``(z, y, x)`` in µm; None counts voxels.
+    slab
+        Slices of the maximum to begin with, at least 1; None takes all.
+    columns
+        Panels in a row, at least 1.
+    gamma
+        Exponent of the display, > 0; below one lifts what is dim.
+    width
+        Of the picture, pixels, at least 100 for each column.
+
+    Returns
+    -------
+    Viewer
+        As the last expression of a cell it shows itself. ``controls`` holds what moves it, by name: plane, z, y, x,
+        slab, opacity.
+
+    Raises
+    ------
+    ValueError
+        Not a volume, no prediction, masks of another shape or with more than two values, or a setting out of range.
+    ImportError
+        Without ipywidgets, which come with ``neurokd[notebooks]``.
+
+    Examples
+    --------
+    >>> compare(volume, mask, {"scratch": first > 0.5, "from a teacher": second > 0.5}, spacing=(0.4, 0.1, 0.1))
+    """
+    from neurokd.viz.widget import Viewer, choice, cursor_sliders, place_text, slab_slider, slider
+
+    panels = Comparison(volume, truth, predictions, spacing=spacing, columns=columns, gamma=gamma, width=width)
+    controls = {
+        "plane": choice("plane", list(ALONG)),
+        **cursor_sliders(panels.shape, {axis: n // 2 for axis, n in panels.shape.items()}),
+        "slab": slab_slider(slab, max(panels.shape.values())),
+        "opacity": slider("opacity", 0.8, 0, 1, step=0.05),
+    }
+
+    def draw(plane: str, z: int, y: int, x: int, slab: int, opacity: float) -> tuple[NDArray[np.uint8], str]:
+        return panels.draw(plane, z, y, x, slab=slab, opacity=opacity), place_text(spacing, z, y, x)
+
+    return Viewer(draw, controls, lambda stroke, x0, y0, x, y: panels.locate(controls["plane"].value, x, y))
+
+
+class Comparison:
+    """Predictions ready to be drawn at any cursor; takes what :func:`compare` does.
+
+    Attributes
+    ----------
+    shape : dict
+        Of the volume, by axis.
+    panels : dict
+        For each plane the panels, in the order of the predictions.
+    """
+
+    def __init__(
+        self,
+        volume: ArrayLike,
+        truth: ArrayLike,
+        predictions: Mapping[str, ArrayLike],
+        *,
+        spacing: Spacing | None,
+        columns: int,
+        gamma: float,
+        width: int,
+    ) -> None:
+        volume = check_volume(volume)
+        if not predictions:
+            raise ValueError("there are no predictions to compare; give at least one, by name")
+        if columns < 1 or width < 100 * min(columns, len(predictions)):
+            raise ValueError(f"columns is {columns} and width {width}; at least 1, and 100 pixels for each")
+        truth = check_mask(truth, shape=volume.shape, name="truth")
+        masks = {name: check_mask(mask, shape=volume.shape, name=name) for name, mask in predictions.items()}
+        self.shape: dict[Axis, int] = dict(zip("zyx", volume.shape, strict=True))
+        codes, levels = grey_levels(volume)
+        self._volume, known = Slabs(codes), Slabs(truth)
+        self._ramp = grey_ramp(levels, self._volume.project("z", 0, len(volume)), gamma=gamma)
+        self._overlays = [Overlay(Slabs(grey_levels(mask)[0]), known) for mask in masks.values()]
+        titles = [f"Dice {dice(mask, truth):.3f}: {name}" for name, mask in masks.items()]
+        frame = Frame(volume.shape, spacing)
+        self.panels, self._papers = {}, {}
+        for plane in ALONG:
+            self.panels[plane], self._papers[plane] = self._lay_out(frame, plane, titles, columns, width)
+
+    def draw(self, plane: str, z: int, y: int, x: int, *, slab: int, opacity: float) -> NDArray[np.uint8]:
+        """Draw one plane through a voxel, ``y x 3``; for the rest see :class:`neurokd.viz.planes.Planes`."""
+        picture, cursor = self._papers[plane].pixels(), {"z": z, "y": y, "x": x}
+        low, high = around(cursor[ALONG[plane]], slab, self.shape[ALONG[plane]])
+        codes = resample(self._volume.project(ALONG[plane], low, high), self.panels[plane][0].size)
+        for overlay, panel in zip(self._overlays, self.panels[plane], strict=True):
+            labels = overlay.labels(panel, low, high, 0)
+            panel.mark_cursor(labels, cursor)
+            picture[panel.place] = paint(codes, labels, self._ramp, opacity=opacity)
+        return picture
+
+    def locate(self, plane: str, column: float, row: float) -> dict[Axis, int]:
+        """Return the two coordinates that a place in the picture means, in voxels; none of them beside the panels."""
+        return locate(self.panels[plane], column, row)
+
+    def _lay_out(
+        self, frame: Frame, plane: str, titles: list[str], columns: int, width: int
+    ) -> tuple[list[Panel], Paper]:
+        columns = min(columns, len(titles))
+        rows = -(-len(titles) // columns)
+        across, down = (frame.lengths["zyx".index(axis)] for axis in plane)
+        voxels = self.shape[plane[0]], self.shape[plane[1]]
+        pixel = max(columns * across / (width - (columns + 1) * _MARGIN), rows * down / (1.2 * width))
+        wide, high = (max(1, round(length / pixel)) for length in (across, down))
+        panels = [
+            Panel(plane, _MARGIN + row * (high + 2 * _MARGIN), _MARGIN + column * (wide + _MARGIN), high, wide, voxels)
+            for row, column in (divmod(k, columns) for k in range(len(titles)))
+        ]
+        bar = bar_length(across)
+        paper = Paper(
+            panels[columns - 1].left + wide + _MARGIN, panels[-1].top + high + _MARGIN,
+            {name: name for name in ("found", "missed", "invented")}, (bar / pixel, f"{bar:g} {frame.unit}"),
+        )  # fmt: skip
+        for panel, title in zip(panels, titles, strict=True):
+            paper.write(panel.left + wide / 2, panel.top - _MARGIN / 2, title, most=wide + _MARGIN)
+            paper.write(panel.left + wide / 2, panel.top + high + _MARGIN / 2, plane[0])
+            paper.write(panel.left - _MARGIN / 2, panel.top + high / 2, plane[1])
+        return panels, paper

@@ -1,0 +1,68 @@
+"""The mouse over a picture in a notebook: the place of a click or a drag, for Python.
+
+Plain ipywidgets know no clicks on an image. This widget shows nothing; it stands in the same box as an
+``ipywidgets.Image`` and tells where that image is touched. The picture itself stays an ordinary Image, so it is seen
+where anywidget is not.
+"""
+
+import anywidget
+import traitlets
+
+__all__ = ["Mouse"]
+
+
+class Mouse(anywidget.AnyWidget):
+    """Listen to the first image of the box that this stands in.
+
+    Attributes
+    ----------
+    drag
+        (stroke, x0, y0, x, y): a number for each time that the button goes down, where it went down and where the
+        mouse is now, in pixels of the picture, whatever size it is shown in. All are sent every time, since a busy
+        kernel skips what came between.
+    """
+
+    _esm = """
+    function render({ model, el }) {
+      el.style.display = "none";
+      let image = null, start = null;
+      const at = (event) => {
+        const box = image.getBoundingClientRect();
+        return [
+          ((event.clientX - box.left) * image.naturalWidth) / box.width,
+          ((event.clientY - box.top) * image.naturalHeight) / box.height,
+        ];
+      };
+      const tell = (event) => {
+        model.set("drag", [...start, ...at(event)]);
+        model.save_changes();
+      };
+      const down = (event) => {
+        if (event.button !== 0) return;
+        event.preventDefault();
+        image.setPointerCapture(event.pointerId);
+        start = [Date.now(), ...at(event)];
+        tell(event);
+      };
+      const move = (event) => { if (start) tell(event); };
+      const up = () => { start = null; };
+      const listeners = { pointerdown: down, pointermove: move, pointerup: up, pointercancel: up };
+      // The image may come into the page after this widget.
+      const timer = setInterval(() => {
+        const box = el.closest(".widget-vbox");
+        image = box && box.querySelector("img");
+        if (!image) return;
+        clearInterval(timer);
+        image.style.cursor = "crosshair";
+        image.style.touchAction = "none";
+        for (const [name, listener] of Object.entries(listeners)) image.addEventListener(name, listener);
+      }, 100);
+      return () => {
+        clearInterval(timer);
+        if (!image) return;
+        for (const [name, listener] of Object.entries(listeners)) image.removeEventListener(name, listener);
+      };
+    }
+    export default { render };
+    """
+    drag = traitlets.List(traitlets.Float(), [0.0] * 5).tag(sync=True)
