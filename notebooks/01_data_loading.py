@@ -11,7 +11,7 @@
 # >
 # > **Know first.** numpy arrays. No neuroscience.
 # >
-# > **Takes.** About half a minute on 2 CPU cores (no GPU needed), 2 GB of memory. Downloads 130 kB the first time (a real neuron).
+# > **Takes.** Not measured yet.
 #
 # A wrong axis, a tree upside down, a test crop from a training stack: none of these raises an error. The network trains, the loss falls, and the numbers are wrong. So every step below ends with a check.
 #
@@ -20,6 +20,17 @@
 #                              ▲ do they fit?                     ├──► patches
 # .swc ──────────────────► tree  x y z ─────► mask z y x ─────────┘
 # ```
+
+# %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # anywhere else this cell does nothing
+    from google.colab import files
+    from IPython import get_ipython
+
+    print("Choose the wheel of neurokd; in a clone of the repository, `pip wheel --no-deps .` makes it.")
+    (wheel,) = files.upload()
+    get_ipython().run_line_magic("pip", f"install --quiet ./{wheel}")
 
 # %%
 import struct

@@ -11,9 +11,20 @@
 # >
 # > **Know first.** That a vision transformer cuts an image into patches and turns each into a *token*, a vector that the blocks of the network refine by *attention* to the other tokens. The quickstart, for the words *neurite* and *stack*.
 # >
-# > **Takes.** Under 4 minutes on 2 CPU cores (no GPU needed), 2.5 GB of memory. Downloads 130 kB (a real neuron) and, the first time, 90 MB (the teacher).
+# > **Takes.** Not measured yet.
 #
 # We look in three ways, from seeing to measuring: the main directions of the tokens as colours, the attention, and a *linear probe*. Controls stand beside the measurements: the same network with shuffled and with random weights, and plain brightness.
+
+# %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # anywhere else this cell does nothing
+    from google.colab import files
+    from IPython import get_ipython
+
+    print("Choose the wheel of neurokd; in a clone of the repository, `pip wheel --no-deps .` makes it.")
+    (wheel,) = files.upload()
+    get_ipython().run_line_magic("pip", f"install --quiet ./{wheel}")
 
 # %%
 import copy

@@ -11,7 +11,7 @@
 # >
 # > **Know first.** Convolution; that a vision transformer begins with one (a patch becomes a token) and goes on with attention between tokens. Notebook 02 for what there is to lose. A little linear algebra helps.
 # >
-# > **Takes.** Under a minute on 2 CPU cores (no GPU needed), 1.9 GB of memory. Downloads 90 MB the first time (the teacher).
+# > **Takes.** Not measured yet.
 #
 # Only the first layer of a vision transformer knows that pictures have rows, columns and colours. All others see a list of tokens and are copied. So the whole way is four small steps, and each can be checked exactly:
 #
@@ -21,6 +21,17 @@
 # ```
 #
 # (arXiv:2405.02686 proposes such an initialisation for neurons, in two variants, *average* and *center*. What its abstract and summaries leave open, colours and token sizes among it, is our choice.)
+
+# %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # anywhere else this cell does nothing
+    from google.colab import files
+    from IPython import get_ipython
+
+    print("Choose the wheel of neurokd; in a clone of the repository, `pip wheel --no-deps .` makes it.")
+    (wheel,) = files.upload()
+    get_ipython().run_line_magic("pip", f"install --quiet ./{wheel}")
 
 # %%
 import matplotlib.pyplot as plt

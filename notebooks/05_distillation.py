@@ -11,7 +11,7 @@
 # >
 # > **Know first.** `00_quickstart`; what a token of a vision transformer is.
 # >
-# > **Takes.** About 5 minutes on one CPU core (no GPU needed), 1.8 GB of memory. No download beyond the teacher (90 MB, the first time).
+# > **Takes.** Not measured yet.
 #
 # *Inflation* copies the teacher's weights, so the student must have the teacher's width. *Distillation* copies none: it compares what the two networks answer.
 #
@@ -22,6 +22,17 @@
 # ```
 #
 # **Whose idea is this?** The second paper behind this package (arXiv:2410.22078) speaks of distillation "in the latent embedding space" and of "multi-view learning"; whether it compares features, and with which loss, is not known to us. What you see here is **our extension**, made of known parts: hidden tokens matched through a projection (arXiv:1412.6550) and similarities between tokens (arXiv:1907.09682, arXiv:2508.10104).
+
+# %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # anywhere else this cell does nothing
+    from google.colab import files
+    from IPython import get_ipython
+
+    print("Choose the wheel of neurokd; in a clone of the repository, `pip wheel --no-deps .` makes it.")
+    (wheel,) = files.upload()
+    get_ipython().run_line_magic("pip", f"install --quiet ./{wheel}")
 
 # %%
 import logging

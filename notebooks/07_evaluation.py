@@ -11,7 +11,18 @@
 # >
 # > **Know first.** `00_quickstart`. No network is trained here: the predictions are made by hand, so that we know what is wrong with them.
 # >
-# > **Takes.** About a minute on 2 CPU cores (no GPU needed), 1.2 GB of memory. No download.
+# > **Takes.** Not measured yet.
+
+# %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # anywhere else this cell does nothing
+    from google.colab import files
+    from IPython import get_ipython
+
+    print("Choose the wheel of neurokd; in a clone of the repository, `pip wheel --no-deps .` makes it.")
+    (wheel,) = files.upload()
+    get_ipython().run_line_magic("pip", f"install --quiet ./{wheel}")
 
 # %%
 import warnings

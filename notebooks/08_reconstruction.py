@@ -11,12 +11,23 @@
 # >
 # > **Know first.** `00_quickstart`; what ESA, DSA, PDS and length precision are, from section 5 of `07_evaluation`; that points are `x y z` and volumes `z y x`, from `01_data_loading`.
 # >
-# > **Takes.** About a minute on 2 CPU cores (no GPU needed), 1 GB of memory. Downloads 130 kB the first time (a real neuron).
+# > **Takes.** Not measured yet.
 #
 # ```
 # probability ──threshold──► fragments ──max_gap──► one group ──► paths to the root ──min_branch──► tree ──► .swc
 #                                                                  ▲ soma
 # ```
+
+# %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # anywhere else this cell does nothing
+    from google.colab import files
+    from IPython import get_ipython
+
+    print("Choose the wheel of neurokd; in a clone of the repository, `pip wheel --no-deps .` makes it.")
+    (wheel,) = files.upload()
+    get_ipython().run_line_magic("pip", f"install --quiet ./{wheel}")
 
 # %%
 from dataclasses import replace
