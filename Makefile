@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab lint format pair clean
+.PHONY: help demo test lab book serve browser lint format pair clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,10 +29,20 @@ test: $(READY)  ## run the whole test suite, notebooks included
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab notebooks
 
+book: $(READY)  ## build the book in book/_build/html, running the notebooks that changed (short profile)
+	$(BIN)/python tools/book.py
+
+serve: $(READY)  ## build the book and show it at http://127.0.0.1:8000
+	$(BIN)/python tools/book.py --serve
+
+browser: $(READY) $(VENV)/.browser  ## look for faults on every page of the built book, and run notebooks in JupyterLab
+	$(BIN)/python -m pytest tests/browser
+
 lint: $(READY)  ## check style, format and that each notebook equals its .py
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python tools/pair.py --check
+	$(BIN)/python tools/openings.py --check
 
 format: $(READY)  ## mend style and format where ruff can
 	$(BIN)/python -m ruff check --fix .
@@ -58,4 +68,8 @@ $(READY): pyproject.toml
 		echo "Debian/Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -e '.[dev]'
+	@touch $@
+
+$(VENV)/.browser: $(READY)
+	$(BIN)/python -m pip install -e '.[browser]'
 	@touch $@

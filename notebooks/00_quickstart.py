@@ -11,7 +11,7 @@
 # >
 # > **Know first.** What a convolution and a transformer are, roughly. No neuroscience.
 # >
-# > **Takes.** About 7 minutes on 2 CPU cores, 3 GB of memory. Downloads 90 MB the first time (the teacher).
+# > **Takes.** Not measured yet.
 #
 # The way of the data, which is also the way through this notebook:
 #
@@ -22,6 +22,17 @@
 # ```
 #
 # A *neurite* is a branch of a neuron, a few voxels thin. The *soma* is its cell body. A *stack* is a 3D image, slice by slice.
+
+# %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # anywhere else this cell does nothing
+    from google.colab import files
+    from IPython import get_ipython
+
+    print("Choose the wheel of neurokd; in a clone of the repository, `pip wheel --no-deps .` makes it.")
+    (wheel,) = files.upload()
+    get_ipython().run_line_magic("pip", f"install --quiet ./{wheel}")
 
 # %%
 import json

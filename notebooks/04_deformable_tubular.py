@@ -11,9 +11,20 @@
 # >
 # > **Know first.** What a convolution and gradient descent are. `03_inflation` helps with the last third.
 # >
-# > **Takes.** About half a minute on 2 CPU cores (no GPU needed), 1.3 GB of memory. Downloads 130 kB (a real neuron) and, the first time, 90 MB (the teacher).
+# > **Takes.** Not measured yet.
 #
 # The idea is from *DINeuro* (Cheng et al. 2024, arXiv:2410.22078), as its abstract and public summaries tell it: flatten the 2D kernel, lay it along a tube for each axis, let the tube deform, combine the three views. How the taps move, how the flattened kernel lies in a volume, and how the views are combined is not told there; here these are our choices.
+
+# %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # anywhere else this cell does nothing
+    from google.colab import files
+    from IPython import get_ipython
+
+    print("Choose the wheel of neurokd; in a clone of the repository, `pip wheel --no-deps .` makes it.")
+    (wheel,) = files.upload()
+    get_ipython().run_line_magic("pip", f"install --quiet ./{wheel}")
 
 # %%
 import itertools

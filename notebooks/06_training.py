@@ -11,7 +11,18 @@
 # >
 # > **Know first.** `00_quickstart`, gradient descent.
 # >
-# > **Takes.** Some minutes on 2 CPU cores, more of them while other things run. No download beyond the teacher (90 MB, the first time).
+# > **Takes.** Not measured yet.
+
+# %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
+import sys
+
+if "google.colab" in sys.modules:  # anywhere else this cell does nothing
+    from google.colab import files
+    from IPython import get_ipython
+
+    print("Choose the wheel of neurokd; in a clone of the repository, `pip wheel --no-deps .` makes it.")
+    (wheel,) = files.upload()
+    get_ipython().run_line_magic("pip", f"install --quiet ./{wheel}")
 
 # %%
 import inspect

@@ -1,9 +1,10 @@
 """Execute a notebook, show its text and progress bars while it runs, and keep the result as HTML.
 
     python tools/run_notebook.py notebooks/00_quickstart.ipynb --html runs/demo/quickstart.html
+    python tools/run_notebook.py notebooks/00_quickstart.ipynb --ipynb executed.ipynb
 
 ``jupyter nbconvert --execute`` says nothing until the last cell is done; a demo of several minutes
-should not. The kernel runs in the current folder. The HTML is written when every cell has run; after an
+should not. The kernel runs in the current folder. The result is written when every cell has run; after an
 error in one there is its traceback instead, and the exit status is 1.
 """
 
@@ -16,10 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
-# tqdm.auto would draw widgets, which neither a terminal nor an HTML file without a kernel can show.
-# Where its notebook flavour cannot be imported it falls back to plain text, and None in sys.modules
-# is Python's own way to say so.
-PLAIN_TQDM = "import sys; sys.modules['tqdm.notebook'] = None"
+STARTUP = Path(__file__).with_name("kernel_startup.py")  # plain progress bars, figures with words
 
 
 class EchoingClient(NotebookClient):
@@ -51,8 +49,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path)
-    parser.add_argument("--html", type=Path, required=True, help="file for the executed notebook")
+    parser.add_argument("--html", type=Path, help="file for the executed notebook as a page")
+    parser.add_argument("--ipynb", type=Path, help="file for the executed notebook itself")
     arguments = parser.parse_args(argv)
+    if not (arguments.html or arguments.ipynb):
+        parser.error("nothing would be kept: name a file with --html, --ipynb or both")
 
     notebook = nbformat.read(arguments.notebook, as_version=4)
     client = EchoingClient(
@@ -61,17 +62,23 @@ def main(argv: list[str] | None = None) -> int:
         coalesce_streams=True,  # keep the last state of each progress bar, not every step of it
         on_cell_start=print_heading,
         # ERROR, since ipykernel otherwise warns at every start that its local sockets are not encrypted
-        extra_arguments=[f"--IPKernelApp.exec_lines={PLAIN_TQDM}", "--IPKernelApp.log_level=ERROR"],
+        extra_arguments=[f"--IPKernelApp.exec_files={STARTUP}", "--IPKernelApp.log_level=ERROR"],
     )
     try:
         client.execute()
     except (CellExecutionError, DeadKernelError) as error:
         print(f"\n{arguments.notebook} failed:\n{error}", file=sys.stderr)
         return 1
-    html, _ = HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": arguments.notebook.stem}})
-    arguments.html.parent.mkdir(parents=True, exist_ok=True)
-    arguments.html.write_text(html, encoding="utf-8")
-    print(f"\nexecuted notebook: {arguments.html}")
+    if arguments.ipynb:
+        arguments.ipynb.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, arguments.ipynb)
+        print(f"\nexecuted notebook: {arguments.ipynb}")
+    if arguments.html:
+        names = {"metadata": {"name": arguments.notebook.stem}}
+        html, _ = HTMLExporter().from_notebook_node(notebook, resources=names)
+        arguments.html.parent.mkdir(parents=True, exist_ok=True)
+        arguments.html.write_text(html, encoding="utf-8")
+        print(f"\nexecuted notebook: {arguments.html}")
     return 0
 
 

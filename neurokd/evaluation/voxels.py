@@ -16,7 +16,7 @@ __all__ = ["best_threshold", "dice", "precision", "recall"]
 
 
 def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Foreground Dice, 2 |P and T| / (|P| + |T|).
+    """Foreground Dice, ``2 |P and T| / (|P| + |T|)``.
 
     Parameters
     ----------
