@@ -1,6 +1,6 @@
 """How well masks and probabilities become trees: the tracer against known trees, and beside a plain baseline.
 
-    python benchmarks/reconstruction.py                   # everything, about half an hour on two cores
+    python benchmarks/reconstruction.py                   # everything; the first time trains a student
     python benchmarks/reconstruction.py --only truth time # some of the parts
 
 truth      masks of simulated neurons that are true: what tracing alone loses
@@ -9,10 +9,10 @@ predicted  probabilities of a student that trained some minutes (kept in ``--run
 real       a light-microscopy neuron, its mask a threshold: agreement with an automatic trace
 time       a volume of 120 x 400 x 400 voxels of which 5 % are candidates, on one core
 
-The baseline is skeletonise and span: specks dropped as ours are, the skeleton of the mask (scikit-image), gaps up to
-the same length closed by a minimum spanning tree, rooted at its thickest voxel, smoothed and resampled as our trees
-are. What needs a file that is not there says so. Writes ``reconstruction.json``, ``reconstruction.md`` and a picture
-into ``--out``.
+The baseline is skeletonise and span: the same specks dropped, the skeleton of the mask (scikit-image), gaps up to the
+same length closed by a minimum spanning tree, rooted at its thickest voxel, smoothed and resampled as our trees are.
+What needs a file that is not there says so. Writes ``reconstruction.json``, ``reconstruction.md`` and a picture into
+``--out``.
 """
 
 from __future__ import annotations
