@@ -210,8 +210,7 @@ except FileNotFoundError as error:  # neither in NEUROKD_DATA nor in the cache, 
 
 if fly is not None:
     fly_probability = nkd.predict(student, fly.volume, progress=True)
-    # Its thin axons are rows of beads: gaps twice as wide as usual are bridged.
-    fly_tree = nkd.trace(fly_probability, threshold=result.threshold, max_gap=20)
+    fly_tree = nkd.trace(fly_probability, threshold=result.threshold)
     nkd.write_swc(folder / "fly.swc", fly_tree, comments=[note])
     automatic = nkd.rasterise(fly.tree, fly.volume.shape)
     figure = nkd.plot_comparison(
