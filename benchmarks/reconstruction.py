@@ -98,8 +98,8 @@ def flies(folder: Path | None) -> dict:
 
 def predictions(runs: Path) -> tuple[list[nkd.Sample], list[np.ndarray], float]:
     """Train a small student once, and return test neurons with its probabilities and its threshold."""
-    neurons = nkd.simulated_neurons(14, seed=0)
-    training, validation, test = neurons[:6], neurons[6:8], neurons[8:]
+    neurons = nkd.simulated_neurons(20, seed=0)
+    training, validation, test = neurons[:6], neurons[6:8], neurons[14:]  # 8 to 13 were looked at before
     if not (runs / "student").is_dir():
         import torch
 

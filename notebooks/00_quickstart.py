@@ -210,7 +210,9 @@ except FileNotFoundError as error:  # neither in NEUROKD_DATA nor in the cache, 
 
 if fly is not None:
     fly_probability = nkd.predict(student, fly.volume, progress=True)
-    fly_tree = nkd.trace(fly_probability, threshold=result.threshold)
+    # A student of thin neurites may miss the soma. In the image it is plain: the thickest bright place.
+    soma = nkd.find_soma(nkd.scale_intensity(fly.volume) > 0.1)
+    fly_tree = nkd.trace(fly_probability, threshold=result.threshold, soma=soma)
     nkd.write_swc(folder / "fly.swc", fly_tree, comments=[note])
     automatic = nkd.rasterise(fly.tree, fly.volume.shape)
     figure = nkd.plot_comparison(

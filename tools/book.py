@@ -55,7 +55,7 @@ def shown(source: Path, profile: str) -> nbformat.NotebookNode:
         outputs = [cell.outputs for cell in executed.cells if cell.cell_type == "code"]
         for cell, output in zip(code, outputs, strict=True):
             cell.outputs = [each for each in output if each.get("name") != "stderr"]  # progress bars
-            if words := _words(cell, source):
+            if "mystnb" not in cell.metadata and (words := _words(cell, source)):
                 cell.metadata["mystnb"] = {"image": {"alt": words}}
         if profile == "ci":
             # below the box
@@ -69,10 +69,14 @@ def shown(source: Path, profile: str) -> nbformat.NotebookNode:
 
 
 def _words(cell: nbformat.NotebookNode, source: Path) -> str:
-    """Return the alternative text of a cell's figures, which the run took from their titles and labels."""
+    """Return the alternative text of a cell's figures, which the run took from their titles and labels.
+
+    A widget that brings a picture for pages without widgets is shown as the widget.
+    """
     said = []
     for output in cell.outputs:
-        if "image/png" in output.get("data", {}):
+        data = output.get("data", {})
+        if "image/png" in data and "application/vnd.jupyter.widget-view+json" not in data:
             words = output.metadata.get("image/png", {}).get("alt")
             if not words:
                 raise ValueError(f"{source.stem}: a figure of the cell below has no words\n{cell.source}")
