@@ -192,7 +192,7 @@ figure = nkd.plot_comparison(
     probability > result.threshold,
     tree,
     spacing=first.spacing,
-    title="A simulated neuron that the student had not seen",
+    title="A simulated neuron",
 )
 figure.savefig(folder / "simulated.png", dpi=150)
 
