@@ -285,7 +285,7 @@ start = time.perf_counter()
 converted = nkd.convert_gold166(pairs, folder / "converted")
 first = time.perf_counter() - start
 for pair in converted:
-    print(nkd.read_swc(pair.swc).comments[0])
+    print(*nkd.read_swc(pair.swc).comments, sep="\n")
 start = time.perf_counter()
 assert nkd.convert_gold166(pairs, folder / "converted") == converted  # done already
 print(f"\nfirst call {first:.2f} s, second {time.perf_counter() - start:.2f} s")

@@ -157,8 +157,8 @@ def test_converted_pairs_are_the_same_but_in_array_coordinates(tmp_path: Path, p
         tree = read_swc(new.swc)
         np.testing.assert_allclose(tree.xyz, TREE.xyz)  # the mirrored one, too
         assert check_pair(read_volume(new.volume), tree).bright == 1
-        assert tree.comments[0].startswith(f"{old.swc.name}: ")
-        assert ("turned round" in tree.comments[0]) == (old.name == MIRRORED)
+        (report,) = (line for line in tree.comments if line.startswith(f"{old.swc.name}: "))
+        assert ("turned round" in report) == (old.name == MIRRORED)
         assert (new.name, new.subset, new.source, new.spacing) == (old.name, old.subset, old.source, old.spacing)
     for name in FOLDER:
         (record,) = (record for record in caplog.records if record.getMessage().startswith(f"{name}.v3d"))
