@@ -366,3 +366,4 @@ def test_a_figure_follows_its_controls_and_is_closed() -> None:
     viewer.controls["grey"].value = 1.0
     assert (shown(viewer) == 255).all()
     assert not plt.get_fignums()
+    assert viewer.controls["grey"].description == "grey"

@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import nbformat
@@ -120,6 +121,8 @@ def pages(profile: str) -> dict[str, str | bytes]:
     files["_plain_types.py"] = (ROOT / "tools" / "plain_types.py").read_bytes()  # to be noticed when it changes
     for name in ("mathjax.js", "require.js", "widgets.js"):
         files[f"assets/vendor/{name}"] = vendor.script(name).read_bytes()
+    # The viewers' mouse is an anywidget; its script comes with the package.
+    files["assets/vendor/anywidget.js"] = resources.files("anywidget").joinpath("nbextension", "index.js").read_bytes()
     font = Path(vendor.SCRIPTS["widgets.woff2"].member).name
     for folder in ("", "html-manager/dist/"):  # both of its parts ask for the font beside themselves
         files[f"assets/vendor/@jupyter-widgets/{folder}{font}"] = vendor.script("widgets.woff2").read_bytes()

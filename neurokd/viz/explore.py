@@ -29,7 +29,8 @@ def explore(draw: Callable[..., Figure], **controls: Any) -> Viewer:
     draw
         Takes the values of the controls by name and returns a figure, which is closed once it is shown.
     controls
-        An ipywidget with a value for each argument. One with ``continuous_update=False`` draws when it is let go.
+        An ipywidget with a value for each argument. One with ``continuous_update=False`` draws when it is let go; one
+        without description gets the argument's name as its label.
 
     Returns
     -------
@@ -55,4 +56,6 @@ def explore(draw: Callable[..., Figure], **controls: Any) -> Viewer:
         plt.close(figure)
         return np.array(canvas.buffer_rgba())[..., :3], ""
 
+    for name, control in controls.items():
+        control.description = control.description or name.replace("_", " ")
     return Viewer(picture, controls)
