@@ -11,7 +11,7 @@
 # >
 # > **Know first.** numpy arrays. No neuroscience.
 # >
-# > **Takes.** Not measured yet.
+# > **Takes.** 20 s on 2 CPU cores, 20 s in the short profile (`NEUROKD_PROFILE=ci`); 1.9 GB of memory. Downloads less than 1 MB.
 #
 # A wrong axis, a tree upside down, a test crop from a training stack: none of these raises an error. The network trains, the loss falls, and the numbers are wrong. So every step below ends with a check.
 #

@@ -11,7 +11,7 @@
 # >
 # > **Know first.** That a vision transformer cuts an image into patches and turns each into a *token*, a vector that the blocks of the network refine by *attention* to the other tokens. The quickstart, for the words *neurite* and *stack*.
 # >
-# > **Takes.** Not measured yet.
+# > **Takes.** 2 min on 2 CPU cores, 35 s in the short profile (`NEUROKD_PROFILE=ci`); 2.6 GB of memory. Downloads 90 MB the first time.
 #
 # We look in three ways, from seeing to measuring: the main directions of the tokens as colours, the attention, and a *linear probe*. Controls stand beside the measurements: the same network with shuffled and with random weights, and plain brightness.
 

@@ -11,7 +11,7 @@
 # >
 # > **Know first.** `00_quickstart`; what a token of a vision transformer is.
 # >
-# > **Takes.** Not measured yet.
+# > **Takes.** 3 min on 2 CPU cores, 42 s in the short profile (`NEUROKD_PROFILE=ci`); 1.9 GB of memory. Downloads 90 MB the first time.
 #
 # *Inflation* copies the teacher's weights, so the student must have the teacher's width. *Distillation* copies none: it compares what the two networks answer.
 #

@@ -11,7 +11,7 @@
 # >
 # > **Know first.** `00_quickstart`, gradient descent.
 # >
-# > **Takes.** Not measured yet.
+# > **Takes.** 5 min on 2 CPU cores, 71 s in the short profile (`NEUROKD_PROFILE=ci`); 1.9 GB of memory. Downloads 90 MB the first time.
 
 # %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
 import sys

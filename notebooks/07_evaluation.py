@@ -11,7 +11,7 @@
 # >
 # > **Know first.** `00_quickstart`. No network is trained here: the predictions are made by hand, so that we know what is wrong with them.
 # >
-# > **Takes.** Not measured yet.
+# > **Takes.** 36 s on 2 CPU cores, 20 s in the short profile (`NEUROKD_PROFILE=ci`); 1.3 GB of memory. Downloads less than 1 MB.
 
 # %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
 import sys

@@ -11,7 +11,7 @@
 # >
 # > **Know first.** `00_quickstart`; what ESA, DSA, PDS and length precision are, from section 5 of `07_evaluation`; that points are `x y z` and volumes `z y x`, from `01_data_loading`.
 # >
-# > **Takes.** Not measured yet.
+# > **Takes.** 47 s on 2 CPU cores, 38 s in the short profile (`NEUROKD_PROFILE=ci`); 0.9 GB of memory. Downloads less than 1 MB.
 #
 # ```
 # probability ──threshold──► fragments ──max_gap──► one group ──► paths to the root ──min_branch──► tree ──► .swc
