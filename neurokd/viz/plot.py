@@ -148,7 +148,7 @@ def plot_comparison(
         # Anchored to the top, where titles and legend are: with square panels matplotlib's layout would else
         # need several rounds to make room for them, and does two.
         axes.set(xticks=[], yticks=[], anchor="N")
-        axes.set_title(truth_name if name == "truth" else name, pad=_PAD)
+        axes.set_title(truth_name if name == "truth" else name, pad=_PAD if len(masks) == 2 else None)
     frame.show(panels["stack"], volume, gamma=gamma)
     frame.scale_bar(panels["stack"])
     if "truth" in masks:
