@@ -61,7 +61,7 @@ volume = nkd.scale_intensity(sample.volume)
 z = 8 + int(np.argmax(sample.mask[8:-8].sum(axis=(1, 2))))  # the slice with most neurite, not at the border
 views = {f"slice {z}": slice(z, z + 1), "maximum of 9": slice(z - 4, z + 5), "maximum of all": slice(None)}
 pieces, background = [], []
-figure = plt.figure(figsize=(10.5, 2.3), layout="constrained")
+figure = plt.figure(figsize=(10.5, 2.0), layout="constrained")
 print(f"{'':<15}{'neurite pixels':>15}{'pieces':>8}{'background':>12}{'neurite':>9}   (median brightness)")
 for (name, part), place in zip(views.items(), figure.subfigures(1, 3), strict=True):
     nkd.plot_comparison(volume[part], sample.mask[part], spacing=sample.spacing, title=name, figure=place)
