@@ -47,6 +47,7 @@ def test_a_page_is_whole_and_readable(tab, page, view):
     formulas = opened.locator(".math.notranslate")
     assert opened.locator("mjx-container svg").count() >= formulas.count()
     assert opened.locator("mjx-merror, .MathJax_Error").count() == 0
+    assert "| —" not in opened.locator("main").inner_text(), "a table stands there as text"
 
     if view == "phone":
         assert opened.evaluate("document.documentElement.scrollWidth") <= 400
