@@ -473,7 +473,7 @@ viewer
 # 1. Which costs this tree most: the gaps in its label, the fibres of other cells, or the haze? `nkd.render` images the same tree again, with `nkd.Microscope(gaps=0)`, `fibres=0` or `haze=(0, 0)`.
 # 2. Choose the threshold by Dice on the validation neurons (`nkd.best_threshold`) instead of by the trees. What does that do to the tree?
 #
-# **Next.** Put `nkd.predict` of a student that you trained (`06_training`) in the place of the logistic curve, and the same cells tell what the network is worth for the tree.
+# **Next.** `10_your_own_data`: the whole way with a folder of your stacks. Or put `nkd.predict` of a student that you trained (`06_training`) in the place of the logistic curve, and the cells above tell what the network is worth for the tree.
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
