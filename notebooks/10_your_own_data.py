@@ -63,7 +63,7 @@ import numpy as np
 import tifffile
 import torch
 from scipy import ndimage
-from skimage.segmentation import watershed
+from skimage.graph import MCP_Geometric
 from tqdm.auto import tqdm
 
 import neurokd as nkd
@@ -87,8 +87,8 @@ def make_example(place):
     """Simulated neurons as files of several kinds; returns them by name."""
     shape = (40, 84, 84) if short else (64, 112, 112)
     growth = nkd.Growth(tips=14, tract=55, reach=9, arbors=1)  # small ones, so that their somata are in the stack
-    neurons = nkd.simulated_neurons(5, seed=12, shape=shape, growth=growth)
-    one, two, three, four, five = neurons
+    neurons = nkd.simulated_neurons(5, seed=61, shape=shape, growth=growth)
+    one, two, five, four, three = neurons
     file = nkd.write_volume(place / "cell1.tif", one.volume.astype(np.uint16) * 200, spacing=one.spacing)
     nkd.write_volume(place / "cell2.v3draw", two.volume)
     header = b"v3d_volume_pkbitdf_encod" + b"L" + struct.pack("<h4i", 1, *shape[::-1], 1)
@@ -102,7 +102,7 @@ def make_example(place):
     nkd.write_swc(place / "cell3.swc", three.tree.mirror("y", shape[1]))
     thick = replace(four.tree, radius=np.full(len(four.tree), 3.0))
     nkd.write_swc(place / "cell4.swc", thick.scale(four.spacing[::-1]))
-    return {f"cell{i}": neuron for i, neuron in enumerate(neurons, start=1)}
+    return {f"cell{i}": neuron for i, neuron in enumerate((one, two, three, four, five), start=1)}
 
 
 # %%
@@ -476,10 +476,10 @@ unit = np.divide(spacing, voxel(spacing))
 cases, mended = [], []
 
 
-def length_score(tree, name):
-    """Length precision, recall or F1 against the annotation."""
+def length_score(tree, name, reference=truth):
+    """Length precision or recall against the annotation."""
     tolerance = 2 * voxel(spacing)
-    return nkd.compare_trees(tree, truth, spacing=spacing, tolerance=tolerance)[f"length_{name}"]
+    return nkd.compare_trees(tree, reference, spacing=spacing, tolerance=tolerance)[f"length_{name}"]
 
 
 for title, wrong in {
@@ -493,7 +493,7 @@ for title, wrong in {
     cases.append((title, volume, wrong, "xy", spacing, number))
     mended.append(f"{title}: read as {how}, {again.bright:.0%} on bright voxels")
 
-flat = np.minimum(8.0 * volume.astype(float), volume.max())  # eight times the gain of the camera
+flat = np.minimum(4.0 * volume, volume.max())  # four times the gain of the camera
 shares = [(stack == stack.max()).mean() / (stack > 0).mean() for stack in (volume, flat)]
 overlaps = [nkd.dice(c > level, mask) for c in (chance, nkd.predict(student, flat))]
 number = f"{shares[1]:.1%} of what is not 0\nis at top, before {shares[0]:.1%}"
@@ -539,15 +539,22 @@ else:
     cases.append(("soma missed", hollow, lost, "xy", spacing, number))
     mended.append(f"soma missed: root {off[0]:.0f} µm from the soma, with soma=find_soma(...) {off[1]:.0f} µm")
 
-    two, likely = (np.maximum(v, v[:, :, ::-1]) for v in (grey, chance))  # the same neuron, mirrored, laid over it
-    merged = nkd.trace(likely, threshold=level, spacing=spacing, soma=soma)
-    thick = ndimage.distance_transform_edt(two > bright, sampling=unit) > 0.6 * soma[3]
-    somata, count = ndimage.label(thick)
-    owner = watershed(-likely, somata)
-    apart = nkd.trace(np.where(owner == owner[centre], likely, 0), threshold=level, spacing=spacing, soma=soma)
+    # A second neuron: the mirror image of the first, so near that their outermost neurites touch.
+    turned = soma[2] > truth.xyz[:, 0].mean()
+    neuron = truth.mirror("x", volume.shape[2]) if turned else truth
+    edge = int(neuron.xyz[:, 0].max()) + 1
+    halves = [(v[:, :, ::-1] if turned else v)[:, :, :edge] for v in (grey, chance)]
+    two, likely = (np.concatenate([half, half[:, :, ::-1]], axis=2) for half in halves)
+    home = (*soma[:2], volume.shape[2] - 1 - soma[2] if turned else soma[2], soma[3])
+    merged = nkd.trace(likely, threshold=level, spacing=spacing, soma=home)
+    somata, count = ndimage.label(ndimage.distance_transform_edt(two > bright, sampling=unit) > 0.6 * soma[3])
+    places = np.rint(ndimage.center_of_mass(somata > 0, somata, range(1, count + 1))).astype(int)
+    ways = [MCP_Geometric(1 / (likely + 0.02), sampling=tuple(unit)).find_costs([place])[0] for place in places]
+    own = np.argmin(ways, axis=0) == np.linalg.norm(places - home[:3], axis=1).argmin()
+    apart = nkd.trace(np.where(own, likely, 0), threshold=level, spacing=spacing, soma=home)
     number = f"{count} places as thick as a soma;\n{merged.length / right.length:.1f} x as long as one neuron"
     cases.append(("two neurons in one tree", likely, merged, "xy", spacing, number))
-    scores = [length_score(tree, "precision") for tree in (merged, apart)]
+    scores = [length_score(tree, "precision", neuron) for tree in (merged, apart)]
     mended.append(f"two neurons in one tree: length precision {scores[0]:.2f}, cut between the somata {scores[1]:.2f}")
 
 # %% mystnb={"image": {"alt": "Eight panels, one for each thing that goes wrong, with the number that gives it away."}} jupyter={"source_hidden": true} tags=["hide-input"]
@@ -567,11 +574,11 @@ print(*mended, sep="\n")
 
 # %%
 if example:
-    fits = [nkd.place_tree(volume, case[3], spacing=spacing)[1] for case in cases[:2]]
+    fits = [nkd.place_tree(volume, case[2], spacing=spacing)[1] for case in cases[:2]]
     assert fits == ["mirrored in y", "x and z exchanged"]
-    assert shares[1] > 5 * shares[0] and overlaps[1] < overlaps[0]
-    assert length_score(cases[3][3], "precision") < length_score(right, "precision")
-    assert length_score(cases[4][3], "recall") < length_score(right, "recall")
+    assert shares[1] > 2 * shares[0] and overlaps[1] < overlaps[0]
+    assert length_score(cases[3][2], "precision") < length_score(right, "precision")
+    assert length_score(cases[4][2], "recall") < length_score(right, "recall")
     assert soma is not None and ratios[1] > 2 > ratios[0] and off[0] > 5 > off[1]
     assert count == 2 and scores[1] > scores[0] + 0.1
 
@@ -587,7 +594,7 @@ if example:
 # | stumps | a fraction of the neurite | a lower `threshold`, then a larger `max_gap` |
 # | everything too tall or too flat | the soma's height over its width | `SPACING` by what the microscope says, not by what the file says |
 # | the tree begins at a tip or a bead | the root is thinner than the soma | `trace(..., soma=find_soma(scale_intensity(volume) > bright))` |
-# | a tree with two centres | two places as thick as a soma | `watershed(-probability, labels of the somata)`, then trace one part |
+# | a tree with two centres | two places as thick as a soma | each voxel to the soma from which the way is easier (`MCP_Geometric`, as above), then trace one part |
 #
 # ## What was learnt
 #

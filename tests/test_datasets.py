@@ -195,7 +195,7 @@ def test_one_stack_is_cut_where_its_neuron_is_longest() -> None:
     for bad, words in (
         ({"share": 1.0}, "share=1.0"),
         ({"margin": -1}, "margin=-1"),
-        ({"margin": 8}, "y = 15 .*margin"),
+        ({"margin": 8}, "y = 14 .*margin"),
     ):
         with pytest.raises(ValueError, match=words):
             split_by_region(sample, **bad)

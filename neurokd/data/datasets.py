@@ -173,7 +173,7 @@ def split_by_source(
     return train, validation, test
 
 
-def split_by_region(sample: Sample, *, share: float = 0.7, margin: int = 8) -> tuple[Sample, Sample]:
+def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> tuple[Sample, Sample]:
     """Cut one annotated stack in two, to train on and to choose on, where there is no second neuron.
 
     The cut runs across the axis along which the neuron is longest. Both parts show the same neuron and background, so
@@ -184,7 +184,7 @@ def split_by_region(sample: Sample, *, share: float = 0.7, margin: int = 8) -> t
     sample
         With a mask.
     share
-        Of the mask's voxels in the first part, above 0 and below 1.
+        Of the neuron's extent along that axis that lies in the first part, above 0 and below 1.
     margin
         Slices behind the cut that are in neither part.
 
@@ -206,7 +206,8 @@ def split_by_region(sample: Sample, *, share: float = 0.7, margin: int = 8) -> t
     if not len(places[0]):
         raise ValueError(f"the mask of sample {sample.name!r} is empty")
     axis = int(np.argmax([np.ptp(along) for along in places]))
-    cut = int(np.quantile(places[axis], share)) + 1
+    low, high = int(places[axis].min()), int(places[axis].max())
+    cut = low + int(np.ceil(share * (high - low + 1)))
     parts = []
     for name, part in (("first", slice(0, cut)), ("second", slice(cut + margin, None))):
         at = (slice(None),) * axis + (part,)
