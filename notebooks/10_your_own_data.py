@@ -307,7 +307,11 @@ print("begins from", START_FROM or teacher.source)
 
 # %% mystnb={"image": {"alt": "The loss falls and the Dice of the validation neuron rises with the training step."}}
 config = nkd.TrainConfig(
-    steps=20 if short else 120, batch_size=2, crop=window, validate_every=20 if short else 40, seed=0
+    steps=24 if short else 120,
+    batch_size=1 if short else 2,
+    crop=window,
+    validate_every=24 if short else 40,
+    seed=0,
 )
 result = nkd.train(student, training, validation, folder / "training", config=config)
 student.set_threshold(result.threshold)
@@ -362,8 +366,11 @@ for one in judged:
             scores |= nkd.compare_trees(tree, one.tree, spacing=one.spacing, tolerance=tolerance)
         results[one.name, method] = scores | {"tree": tree}
         print(f"{one.name:<{room}}{method:<11}" + "".join(f"{scores.get(key, np.nan):>11.3f}" for key in columns))
-better = np.mean([results[one.name, "student"]["dice"] > results[one.name, "threshold"]["dice"] for one in judged])
-print(f"the student has the higher Dice in {better:.0%} of {len(judged)}")
+for key in ("dice", "length_f1"):
+    wins = [results[one.name, "student"].get(key, 0) > results[one.name, "threshold"].get(key, 0) for one in judged]
+    print(f"{key}: the student is better in {sum(wins)} of {len(wins)}")
+if example:
+    assert wins == [True]  # the tree, which is what it is for
 
 # %% mystnb={"image": {"alt": "The held-out stack, its annotation, the student's mask coloured by hit, missed and invented, and the traced tree."}}
 one = judged[0]
@@ -378,7 +385,7 @@ _ = nkd.plot_comparison(
 )
 
 # %% [markdown]
-# One neuron says little about the next: with few annotations, hold out each in turn and look at the spread. If the student is not better than the threshold, more steps, another annotated neuron, or a look at section 6 helps, in this order of cost.
+# Masks and trees may disagree: most voxels of a small neuron are in its soma, which a threshold finds as well, while most of the length is in thin neurites. And one neuron says little about the next: with few annotations, hold out each in turn and look at the spread. If the student is not better than the threshold, try more steps, then another annotated neuron, and look at section 6.
 #
 # ## 5 · The other stacks, and files for other programs
 #
@@ -525,11 +532,7 @@ for title, cut, kind in (("threshold too low", low, "precision"), ("threshold to
         f"{title}: length {kind} {length_score(tree, kind):.2f}, at {level:.2f} {length_score(right, kind):.2f}"
     )
 
-# %% [markdown]
-# Three of them need a soma in the stack:
-
-# %%
-if soma is None:
+if soma is None:  # which the other three need
     print(f"no place of {subject.name} is thicker than {SOMA_RADIUS} µm: three of the eight are left out")
 else:
     grey = nkd.scale_intensity(volume)
@@ -571,6 +574,15 @@ else:
     scores = [length_score(tree, "precision", neuron) for tree in (merged, apart)]
     mended.append(f"two neurons in one tree: length precision {scores[0]:.2f}, cut between the somata {scores[1]:.2f}")
 
+if example:
+    fits = [nkd.place_tree(volume, case[2], spacing=spacing)[1] for case in cases[:2]]
+    assert fits == ["mirrored in y", "x and z exchanged"]
+    assert shares[1] > 2 * shares[0] and overlaps[1] < overlaps[0]
+    assert length_score(cases[3][2], "precision") < length_score(right, "precision")
+    assert length_score(cases[4][2], "recall") < length_score(right, "recall")
+    assert soma is not None and ratios[1] > 2 > ratios[0] and off[0] > 5 > off[1]
+    assert count == 2 and scores[1] > scores[0] + 0.1
+
 # %% mystnb={"image": {"alt": "Eight panels, one for each thing that goes wrong, with the number that gives it away."}} jupyter={"source_hidden": true} tags=["hide-input"]
 lines = -(-len(cases) // 4)
 figure, panels = plt.subplots(lines, 4, figsize=(14, 4.1 * lines), layout="constrained")
@@ -585,16 +597,6 @@ for axes, (title, shown, tree, plane, size, number) in zip(panels.flat, cases, s
     axes.set_ylim(frame.lengths["zyx".index(plane[1])], 0)
 frame.scale_bar(panels[0, 0])
 print(*mended, sep="\n")
-
-# %%
-if example:
-    fits = [nkd.place_tree(volume, case[2], spacing=spacing)[1] for case in cases[:2]]
-    assert fits == ["mirrored in y", "x and z exchanged"]
-    assert shares[1] > 2 * shares[0] and overlaps[1] < overlaps[0]
-    assert length_score(cases[3][2], "precision") < length_score(right, "precision")
-    assert length_score(cases[4][2], "recall") < length_score(right, "recall")
-    assert soma is not None and ratios[1] > 2 > ratios[0] and off[0] > 5 > off[1]
-    assert count == 2 and scores[1] > scores[0] + 0.1
 
 # %% [markdown]
 # *Projections along z, the third from the end along y; trees in blue, roots orange.*
