@@ -519,4 +519,4 @@ print(f"on the validation neurons: {max(chosen_by):.2f} and {on_validation:.2f}"
 assert min(both) > 0.3
 
 # %% [markdown]
-# **Next.** Put `nkd.predict` of a student that you trained ([06 · Training](06_training.ipynb)) in the place of the logistic curve, and the same cells tell what the network is worth for the tree.
+# **Next.** [10 · Your own data](10_your_own_data.ipynb): the whole way with a folder of your stacks. Or put `nkd.predict` of a student that you trained ([06 · Training](06_training.ipynb)) in the place of the logistic curve, and the same cells tell what the network is worth for the tree.
