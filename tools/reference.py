@@ -64,7 +64,7 @@ def room_page(room: str) -> str:
 def _overview(modules: dict[str, list[str]]) -> str:
     """Return a table of a room's names: what each is, and the notebooks that use it."""
     shown = shown_in()
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 30 70", ""]
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 30 70", "   :class: names", ""]
     lines += ["   * - name", "     - what it is, and the notebooks that use it"]
     for module, names in modules.items():
         for name in names:
