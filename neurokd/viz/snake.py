@@ -1,6 +1,8 @@
 """Tubes of taps in the volume that they look at: in space, and on its three projections.
 
-plot_snake:   | space: bright voxels, tubes | x-y | z-y | x-z |
+The panels, from left to right::
+
+    plot_snake:   | space: bright voxels, tubes | x-y | z-y | x-z |
 """
 
 from collections.abc import Mapping
