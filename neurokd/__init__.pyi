@@ -15,6 +15,7 @@ from .data.bigneuron import index_gold166 as index_gold166
 from .data.datasets import Sample as Sample
 from .data.datasets import fly_neuron as fly_neuron
 from .data.datasets import simulated_neurons as simulated_neurons
+from .data.datasets import split_by_region as split_by_region
 from .data.datasets import split_by_source as split_by_source
 from .data.io import check_volume as check_volume
 from .data.io import read_spacing as read_spacing
@@ -23,12 +24,15 @@ from .data.io import scale_intensity as scale_intensity
 from .data.io import write_volume as write_volume
 from .data.pair import PairCheck as PairCheck
 from .data.pair import check_pair as check_pair
+from .data.pair import place_tree as place_tree
 from .data.patches import Patches as Patches
 from .data.simulate import Growth as Growth
 from .data.simulate import Microscope as Microscope
 from .data.simulate import grow_neuron as grow_neuron
 from .data.simulate import render as render
 from .data.simulate import simulate_neuron as simulate_neuron
+from .data.stacks import Stack as Stack
+from .data.stacks import index_stacks as index_stacks
 from .data.swc import Tree as Tree
 from .data.swc import rasterise as rasterise
 from .data.swc import read_swc as read_swc

@@ -4,7 +4,7 @@
 variable            default      meaning
 =================== ============ =================================================================
 ``NEUROKD_PROFILE`` ``full``     ``full`` is what a reader gets; ``ci`` is the same story with fewer
-                                 steps, under 90 s on two CPU cores (set by ``notebooks/conftest.py``)
+                                 steps, one to two minutes at most (set by ``notebooks/conftest.py``)
 ``NEUROKD_OUT``     ``runs/...`` the folder that a notebook writes its results into
 =================== ============ =================================================================
 

@@ -11,7 +11,7 @@
 # >
 # > **Know first.** Convolution; that a vision transformer begins with one (a patch becomes a token) and goes on with attention between tokens. Notebook 02 for what there is to lose. A little linear algebra helps.
 # >
-# > **Takes.** Not measured yet.
+# > **Takes.** 25 s on 2 CPU cores, 27 s in the short profile (`NEUROKD_PROFILE=ci`); 2.0 GB of memory. Downloads 90 MB the first time.
 #
 # Only the first layer of a vision transformer knows that pictures have rows, columns and colours. All others see a list of tokens and are copied. So the whole way is four small steps, and each can be checked exactly:
 #

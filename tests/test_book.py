@@ -47,6 +47,14 @@ def test_every_public_name_is_in_the_reference():
     assert rooms == set(reference.ROOMS)
 
 
+def test_a_page_of_the_reference_begins_with_its_names_and_their_notebooks():
+    overview = reference.room_page("inference").split("neurokd.inference.sliding\n---")[0]
+    assert re.findall(r"   \* - `(\w+)`", overview) == ["predict", "find_soma", "trace"]
+    source = next(path for path in pair.sources() if "nkd.trace(" in path.read_text(encoding="utf-8"))
+    line = overview.split("`trace`")[1]
+    assert "Trace one neuron. (:doc:`" in line and f"`{source.stem[:2]} </notebooks/{source.stem}>`" in line
+
+
 def test_constants_bring_their_words():
     page = reference.room_page("models")
     assert re.search(r"py:data:: PRESETS\n\n   ``tiny``: the teacher's width", page)
@@ -176,6 +184,12 @@ def test_what_a_notebook_takes_is_said_from_what_was_measured():
     assert both.endswith(" Downloads 90 MB the first time.")
 
 
+def test_the_table_of_notebooks_says_the_same_briefly():
+    assert openings.takes_briefly({}) == "not measured yet"
+    assert openings.takes_briefly({"ci": RUN | {"seconds": 42.4, "download_mb": 0.1}}) == "? (42 s), 3.0 GB"
+    assert openings.takes_briefly({"ci": RUN | {"seconds": 42.4}, "full": RUN}) == "7 min (42 s), 3.0 GB, 90 MB"
+
+
 def test_measured_json_holds_runs_of_notebooks_that_there_are():
     for name, runs in openings.measured().items():
         assert (ROOT / "notebooks" / f"{name}.py").is_file()
@@ -282,8 +296,42 @@ def test_hints_are_shown_as_they_are_written():
         "spacing": "float",
         "return": "_empty",
     }
-    plain_types.keep_as_written(None, neurokd.DistillConfig.__init__, False)  # has no source: left as it is
     assert dice.__annotations__
+
+
+def test_hints_of_a_dataclass_are_shown_as_they_are_written(monkeypatch):
+    import plain_types
+    from neurokd.data.tree import Tree
+
+    monkeypatch.setattr(Tree, "__annotations__", dict(Tree.__annotations__))
+    monkeypatch.setattr(Tree.__init__, "__annotations__", dict(Tree.__init__.__annotations__))
+    plain_types.keep_as_written(None, Tree.__init__, False)
+    assert Tree.__annotations__["radius"].__name__ == "NDArray[np.float64]"
+    assert Tree.__init__.__annotations__["comments"].__name__ == "tuple[str, ...]"
+
+
+def test_parameters_with_the_same_words_are_shown_together():
+    from docutils import nodes
+    from sphinx import addnodes
+
+    import plain_types
+
+    rows = [("a", "int", "A size."), ("b", "int", "A size."), ("c", "str", "A size."), ("d", "int", "Another.")]
+    items = nodes.bullet_list()
+    for name, kind, words in rows:
+        said = [nodes.strong("", name), nodes.Text(" ("), nodes.emphasis("", kind), nodes.Text(")")]
+        items += nodes.list_item("", nodes.paragraph("", "", *said, nodes.Text(" -- "), nodes.Text(words)))
+    fields = nodes.field_list("", nodes.field("", nodes.field_name("", "Parameters"), nodes.field_body("", items)))
+    document = nodes.section("", addnodes.desc_content("", fields))
+    plain_types.join_parameters(None, document)
+    assert [item.astext() for item in items] == ["a (int), b (int), c (str) – A size.", "d (int) -- Another."]
+
+    del items[:]
+    for name in "ef":
+        said = [nodes.strong("", name), nodes.Text(" ("), nodes.emphasis("", "int"), nodes.Text(")")]
+        items += nodes.list_item("", nodes.paragraph("", "", *said, nodes.Text(" – "), nodes.Text("Ends.")))
+    plain_types.join_parameters(None, document)
+    assert [item.astext() for item in items] == ["e, f (int) – Ends."]
 
 
 @pytest.fixture

@@ -367,3 +367,4 @@ def test_a_figure_follows_its_controls_and_is_closed() -> None:
     assert (shown(viewer) == 255).all()
     assert not plt.get_fignums()
     assert viewer.controls["grey"].description == "grey"
+    assert viewer.controls["grey"].style.description_width == "max(80px, 4ch)"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from neurokd.data import datasets
-from neurokd.data.datasets import Sample, fly_neuron, simulated_neurons, split_by_source
+from neurokd.data.datasets import Sample, fly_neuron, simulated_neurons, split_by_region, split_by_source
 from neurokd.data.io import scale_intensity
 from neurokd.data.patches import Patches
 
@@ -180,6 +180,28 @@ def test_split_sizes_and_errors() -> None:
     for fractions in ((0.8, 0.1), (0.8, 0.1, 0.2), (1.2, -0.1, -0.1)):
         with pytest.raises(ValueError, match="fractions must be"):
             split_by_source(janelia, fractions=fractions, seed=0)
+
+
+def test_one_stack_is_cut_where_its_neuron_is_longest() -> None:
+    sample = Sample("a", VOLUME, MASK, spacing=(2.0, 1.0, 1.0), source="brain 7")
+    first, second = split_by_region(sample, share=0.5, margin=3)  # rows 3 to 19; the middle one is 11
+    np.testing.assert_array_equal(first.volume, VOLUME[:, :12])
+    np.testing.assert_array_equal(second.volume, VOLUME[:, 15:])
+    np.testing.assert_array_equal(second.mask, MASK[:, 15:])
+    assert first.mask.sum() == 9 * 8 and second.mask.sum() == 5 * 8  # 8 voxels a row
+    assert (first.name, second.name) == ("a (first part along y)", "a (second part along y)")
+    assert {part.source for part in (first, second)} == {"brain 7"} and second.spacing == (2.0, 1.0, 1.0)
+    assert Patches([first], size=(8, 8, 8), length=1, seed=0)[0]["mask"].shape == (1, 8, 8, 8)
+    for bad, words in (
+        ({"share": 1.0}, "share=1.0"),
+        ({"margin": -1}, "margin=-1"),
+        ({"margin": 8}, "y = 14 .*margin"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            split_by_region(sample, **bad)
+    for mask, words in ((None, "'a' has no mask"), (MASK & False, "mask of sample 'a' is empty")):
+        with pytest.raises(ValueError, match=words):
+            split_by_region(Sample("a", VOLUME, mask))
 
 
 def test_simulated_neuron_i_does_not_depend_on_how_many_there_are() -> None:

@@ -183,6 +183,9 @@ def test_history() -> None:
     np.testing.assert_allclose(dice.lines[1].get_xydata(), [(50, 0.3)])
     assert dice.get_legend().get_texts()[0].get_text() == "best 0.300"
     nothing_is_clipped_or_overlaps(figure)
+    short = plot_history([*records[:20], {"step": 20, "val_dice": 0.3}])  # one point of a run stands at its place in it
+    assert len(short.axes[0].lines) == 1 and short.axes[0].get_xlim() == short.axes[1].get_xlim()
+    assert short.axes[1].get_xlim()[0] <= 1
     assert len(plot_history(records[:3]).axes) == len(plot_history(records[-2:]).axes) == 1
     with pytest.raises(ValueError, match="none of the 0 records"):
         plot_history([])

@@ -128,9 +128,16 @@ def test_the_runner_shows_text_and_bars_and_keeps_html(tmp_path, capsys):
     assert html.read_text().count("training: ") == 1  # the last state of the bar only
 
 
-def test_the_runner_fails_when_a_cell_fails(tmp_path, capsys):
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), tmp_path / "story.ipynb")
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("import time; time.sleep(60)", "timed out while it was being executed, after 2 seconds"),
+    ],
+)
+def test_the_runner_fails_when_a_cell_fails_or_is_stuck(tmp_path, capsys, code, said):
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), tmp_path / "story.ipynb")
     html = tmp_path / "story.html"
-    assert run_notebook.main([str(tmp_path / "story.ipynb"), "--html", str(html)]) == 1
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert run_notebook.main([str(tmp_path / "story.ipynb"), "--html", str(html), "--timeout", "2"]) == 1
+    assert said in capsys.readouterr().err
     assert not html.exists()

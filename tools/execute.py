@@ -31,6 +31,7 @@ import pair
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "book" / "_build"
 TOOLS = ("run_notebook.py", "kernel_startup.py", "execute.py")
+STUCK = 1800  # seconds of one cell: the longest training takes a fraction of it
 BUSY = 0.1  # of all cores, used by others: minutes measured beside that are not the notebook's own
 
 
@@ -145,6 +146,7 @@ def run(source: Path, wheel: Path, *, profile: str, cold: bool = False) -> Run:
             environment |= {"NEUROKD_CACHE": str(outside / "cache"), "PIP_NO_CACHE_DIR": "1"}
         executed = outside / "executed.ipynb"
         command = [str(python), str(ROOT / "tools" / "run_notebook.py"), notebook.name, "--ipynb", str(executed)]
+        command += ["--timeout", str(STUCK)]
         before, begin = _counters(), time.perf_counter()
         process = subprocess.Popen(command, cwd=alone, env=environment)
         _, status, usage = os.wait4(process.pid, 0)

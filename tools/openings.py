@@ -81,6 +81,16 @@ def takes(runs: dict[str, dict[str, float]]) -> str:
     return f"{', '.join(said)}; {most:.1f} GB of memory. {download}."
 
 
+def takes_briefly(runs: dict[str, dict[str, float]]) -> str:
+    """Say the same for a table: the full profile's time (the short one's), memory, download."""
+    if not runs:
+        return "not measured yet"
+    times = [_duration(runs[profile]["seconds"]) if profile in runs else "?" for profile in ("full", "ci")]
+    most = max(run["memory_gb"] for run in runs.values())
+    megabytes = max(run["download_mb"] for run in runs.values())
+    return f"{times[0]} ({times[1]}), {most:.1f} GB" + (f", {megabytes:.0f} MB" if megabytes >= 1 else "")
+
+
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import neurokd
+import openings
 import pair
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,12 +52,38 @@ def room_page(room: str) -> str:
     """Return the reference page of one folder of the package."""
     parts = [heading(f"neurokd.{room}", "="), f"{_first_line(f'neurokd.{room}')}\n"]
     parts.append(".. currentmodule:: neurokd\n")
-    for module, names in public_names().items():
-        if module.split(".")[1] == room:
-            parts.append(heading(module, "-"))
-            parts.append(prose(importlib.import_module(module).__doc__))
-            parts += [_entry(name, module) for name in names]
+    modules = {module: names for module, names in public_names().items() if module.split(".")[1] == room}
+    parts.append(_overview(modules))
+    for module, names in modules.items():
+        parts.append(heading(module, "-"))
+        parts.append(prose(importlib.import_module(module).__doc__))
+        parts += [_entry(name, module) for name in names]
     return "\n".join(parts)
+
+
+def _overview(modules: dict[str, list[str]]) -> str:
+    """Return a table of a room's names: what each is, and the notebooks that use it."""
+    shown = shown_in()
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 30 70", "   :class: names", ""]
+    lines += ["   * - name", "     - what it is, and the notebooks that use it"]
+    for module, names in modules.items():
+        for name in names:
+            thing = getattr(neurokd, name)
+            known = inspect.isclass(thing) or inspect.isfunction(thing)
+            said = inspect.cleandoc(thing.__doc__) if known else _words_below(name, module)
+            links = ", ".join(f":doc:`{stem[:2]} </notebooks/{stem}>`" for stem in shown.get(name, []))
+            first = " ".join(said.split("\n\n")[0].split())
+            lines += [f"   * - `{name}`", f"     - {first} {f'({links})' if links else ''}".rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def shown_in() -> dict[str, list[str]]:
+    """Return the notebooks that use each public name, as ``nkd.NAME``."""
+    table: dict[str, list[str]] = {}
+    for source in pair.sources():
+        for name in sorted(set(re.findall(r"\bnkd\.(\w+)", source.read_text(encoding="utf-8")))):
+            table.setdefault(name, []).append(source.stem)
+    return table
 
 
 def _entry(name: str, module: str) -> str:
@@ -113,8 +140,9 @@ def tutorial_page() -> str:
     for source in pair.sources():
         text = source.read_text(encoding="utf-8")
         title = re.search(r"^# # (.+)$", text, re.M)[1]
-        box = dict(re.findall(r"^# > \*\*(Question|Know first|Takes)\.\*\* (.+)$", text, re.M))
-        rows.append([f"[{title}](notebooks/{source.stem}.ipynb)", box["Question"], box["Takes"]])
+        question = re.search(r"^# > \*\*Question\.\*\* (.+)$", text, re.M)[1]
+        takes = openings.takes_briefly(openings.measured().get(source.stem, {}))
+        rows.append([f"[{title}](notebooks/{source.stem}.ipynb)", question, takes])
     return _filled("tutorial.md", NOTEBOOKS=_table(["notebook", "question", "takes"], rows))
 
 

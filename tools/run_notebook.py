@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 
 STARTUP = Path(__file__).with_name("kernel_startup.py")  # plain progress bars, figures with words
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--html", type=Path, help="file for the executed notebook as a page")
     parser.add_argument("--ipynb", type=Path, help="file for the executed notebook itself")
+    parser.add_argument("--timeout", type=int, help="seconds after which a cell counts as stuck; never by default")
     arguments = parser.parse_args(argv)
     if not (arguments.html or arguments.ipynb):
         parser.error("nothing would be kept: name a file with --html, --ipynb or both")
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     notebook = nbformat.read(arguments.notebook, as_version=4)
     client = EchoingClient(
         notebook,
-        timeout=None,
+        timeout=arguments.timeout,
         coalesce_streams=True,  # keep the last state of each progress bar, not every step of it
         on_cell_start=print_heading,
         # ERROR, since ipykernel otherwise warns at every start that its local sockets are not encrypted
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         client.execute()
-    except (CellExecutionError, DeadKernelError) as error:
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         print(f"\n{arguments.notebook} failed:\n{error}", file=sys.stderr)
         return 1
     if arguments.ipynb:

@@ -14,6 +14,9 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const button of document.querySelectorAll(".theme-switch-button")) {
     button.setAttribute("aria-label", "Color mode: Light, Dark or System Settings"); // the names of its three pictures
   }
+  for (const lines of document.querySelectorAll("dt.sig dl")) {
+    lines.setAttribute("role", "presentation"); // the lines of a long signature define nothing
+  }
   for (const list of document.querySelectorAll(".citation-list")) {
     list.removeAttribute("role");
   }

@@ -55,8 +55,10 @@ class GoldPair:
         Name of the subset's folder, such as ``p_checked7_janelia_flylight_part1``.
     source
         The stack that the volume was cut from; `split_by_source` keeps it whole.
-    volume, swc
-        The files.
+    volume
+        File of the stack.
+    swc
+        File of the tree.
     spacing
         Voxel size ``(z, y, x)`` in µm, or None where it is not known.
     others

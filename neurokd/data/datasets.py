@@ -28,7 +28,7 @@ from neurokd.data.simulate import Growth, Microscope, simulate_neuron
 from neurokd.data.swc import Tree, read_swc
 from neurokd.data.volume import Spacing
 
-__all__ = ["Sample", "fly_neuron", "simulated_neurons", "split_by_source"]
+__all__ = ["Sample", "fly_neuron", "simulated_neurons", "split_by_region", "split_by_source"]
 
 # Files of a repository at fixed commits, each with its SHA-256.
 _RIVULET = "https://raw.githubusercontent.com/RivuletStudio/rivuletpy"
@@ -171,6 +171,54 @@ def split_by_source(
     part_of = dict(zip(shuffled, np.repeat([0, 1, 2], counts), strict=True))
     train, validation, test = ([s for s in samples if part_of[s.source] == part] for part in range(3))
     return train, validation, test
+
+
+def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> tuple[Sample, Sample]:
+    """Cut one annotated stack in two, to train on and to choose on, where there is no second neuron.
+
+    The cut runs across the axis along which the neuron is longest. Both parts show the same neuron and background, so
+    a score on the second promises more than another stack will keep: with two neurons, use `split_by_source`.
+
+    Parameters
+    ----------
+    sample
+        With a mask.
+    share
+        Of the neuron's extent along that axis that lies in the first part, above 0 and below 1.
+    margin
+        Slices behind the cut that are in neither part.
+
+    Returns
+    -------
+    tuple of two Samples
+        Without tree; their names say which part they are, their source is that of `sample`.
+
+    Raises
+    ------
+    ValueError
+        No mask, a share or margin out of range, or a part without a voxel of the mask.
+    """
+    if sample.mask is None:
+        raise ValueError(f"sample {sample.name!r} has no mask")
+    if not 0 < share < 1 or margin < 0:
+        raise ValueError(f"need 0 < share < 1 and margin >= 0, got {share=}, {margin=}")
+    places = np.nonzero(sample.mask)
+    if not len(places[0]):
+        raise ValueError(f"the mask of sample {sample.name!r} is empty")
+    axis = int(np.argmax([np.ptp(along) for along in places]))
+    low, high = int(places[axis].min()), int(places[axis].max())
+    cut = low + int(np.ceil(share * (high - low + 1)))
+    parts = []
+    for name, part in (("first", slice(0, cut)), ("second", slice(cut + margin, None))):
+        at = (slice(None),) * axis + (part,)
+        if not sample.mask[at].any():
+            raise ValueError(
+                f"the {name} part of sample {sample.name!r}, cut at {'zyx'[axis]} = {cut} with a margin of {margin}, "
+                "has no voxel of the mask: choose another share or a smaller margin"
+            )
+        name = f"{sample.name} ({name} part along {'zyx'[axis]})"
+        parts.append(Sample(name, sample.volume[at], sample.mask[at], None, sample.spacing, sample.source))
+    return parts[0], parts[1]
 
 
 def fly_neuron() -> Sample:

@@ -144,7 +144,7 @@ class Tree:
 
     @property
     def bifurcations(self) -> NDArray[np.int64]:
-        """Rows with two or more children, the root left out: the neurites of a soma are no bifurcation."""
+        """Rows with two or more children, the root left out (the neurites of a soma are no bifurcation)."""
         return 1 + np.flatnonzero(self.n_children[1:] >= 2)
 
     def segments(self) -> list[NDArray[np.int64]]:

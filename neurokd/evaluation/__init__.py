@@ -1,1 +1,1 @@
-"""How good a segmentation or a tree is."""
+"""How good a segmentation or a tree is, beside a threshold."""

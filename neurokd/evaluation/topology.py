@@ -1,7 +1,10 @@
 """Is a mask one piece, without holes, and along the whole neurite? What overlap cannot tell.
 
-======  ======   Dice of a tube with a gap of one voxel is near 1, but its tree ends at the gap:
-                 two components instead of one (Betti-0 error 1).
+A tube with a gap of one voxel::
+
+    ======  ======   one component is now two: Betti-0 error 1
+
+Its Dice is near 1, but the tree that is traced from it ends at the gap.
 """
 
 import numpy as np

@@ -3,7 +3,7 @@
     volume ─┬─► student ─► logits (to the segmentation loss)
             │      └─► tokens of some blocks ─► [projection] ─► cosine, MSE ─┐
             │                         └───────────────────────► Gram ────────┼─► weight(step) x sum
-            └─► teacher in three views, no gradient (:mod:`neurokd.training.views`) ┘
+            └─► teacher in three views, no gradient (neurokd.training.views) ┘
 
 The papers behind this package do not say that they match features; this is an extension of ours. Its parts are
 known: matching of hidden tokens through a projection (Romero et al. 2015, arXiv:1412.6550), and of token-to-token

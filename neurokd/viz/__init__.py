@@ -1,1 +1,1 @@
-"""Pictures of volumes, trees, kernels and training runs."""
+"""Pictures of volumes, trees, kernels and training runs, and viewers to click in."""

@@ -58,4 +58,7 @@ def explore(draw: Callable[..., Figure], **controls: Any) -> Viewer:
 
     for name, control in controls.items():
         control.description = control.description or name.replace("_", " ")
+    longest = max((len(control.description) for control in controls.values()), default=0)
+    for control in controls.values():
+        control.style.description_width = f"max(80px, {longest}ch)"  # none is cut, and all begin in one line
     return Viewer(picture, controls)

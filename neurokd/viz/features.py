@@ -1,6 +1,8 @@
 """What a network says of an image, token by token, beside the image: attention, scores, tokens in false colours.
 
-plot_maps:   | image, scale bar | map | map | ... | colour bar |
+The panels, from left to right::
+
+    plot_maps:   | image, scale bar | map | map | ... | colour bar |
 """
 
 from __future__ import annotations

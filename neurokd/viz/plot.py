@@ -140,7 +140,7 @@ def plot_comparison(
     frame = Frame(volume.shape, spacing)
     shown = ["stack", *masks, *(["trace"] if tree is not None else [])]
     if figure is None:
-        width, height = _size(frame.lengths[2], frame.lengths[1], width=3.0)
+        width, height = _size(frame.lengths[2], frame.lengths[1], width=2.5)
         figure = plt.figure(figsize=(width * len(shown), height), layout="constrained")
     panels = dict(zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True))
 
@@ -148,7 +148,7 @@ def plot_comparison(
         # Anchored to the top, where titles and legend are: with square panels matplotlib's layout would else
         # need several rounds to make room for them, and does two.
         axes.set(xticks=[], yticks=[], anchor="N")
-        axes.set_title(truth_name if name == "truth" else name, pad=_PAD)
+        axes.set_title(truth_name if name == "truth" else name, pad=_PAD if len(masks) == 2 else None)
     frame.show(panels["stack"], volume, gamma=gamma)
     frame.scale_bar(panels["stack"])
     if "truth" in masks:
@@ -234,26 +234,32 @@ def plot_history(records: Iterable[Mapping[str, float]], *, title: str = "") -> 
         np.array([(record["step"], record[key]) for record in records if key in record], dtype=float).T
         for key in ("loss", "val_dice")
     )
-    drawn = [curve for curve in ((_draw_loss, loss), (_draw_dice, dice)) if curve[1].size]
+    kinds = ((_draw_loss, loss, "upper right"), (_draw_dice, dice, "lower right"))  # losses fall, scores rise
+    drawn = [kind for kind in kinds if kind[1].size]
     if not drawn:
         raise ValueError(f"none of the {len(records)} records has a loss or a val_dice")
-    figure, grid = plt.subplots(1, len(drawn), squeeze=False, figsize=(4.2 * len(drawn), 3), layout="constrained")
-    for axes, (draw, (steps, values)) in zip(grid[0], drawn, strict=True):
+    figure, grid = plt.subplots(
+        1, len(drawn), sharex=True, squeeze=False, figsize=(4.2 * len(drawn), 3), layout="constrained"
+    )
+    for axes, (draw, (steps, values), place) in zip(grid[0], drawn, strict=True):
         draw(axes, steps, values)
         axes.set_xlabel("step")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc=place)
     figure.suptitle(title)
     return figure
 
 
 def _draw_loss(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    """Every value, pale, and over it the mean of a twentieth of the run (whole windows only)."""
+    """Every value, and over a run of 40 or more, pale, the mean of a twentieth of it (whole windows only)."""
+    axes.set_ylabel("loss")
+    count = len(values) // 20
+    if count < 2:
+        axes.plot(steps, values, color=BLUE, linewidth=2, label="each step")
+        return
     axes.plot(steps, values, color=BLUE, alpha=0.3, linewidth=1, label="each step")
-    count = max(1, len(values) // 20)
     means = (np.convolve(curve, np.full(count, 1 / count), mode="valid") for curve in (steps, values))
     axes.plot(*means, color=BLUE, linewidth=2, label=f"mean of {count}")
-    axes.set_ylabel("loss")
 
 
 def _draw_dice(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:

@@ -1,6 +1,8 @@
 """Tubes of taps in the volume that they look at: in space, and on its three projections.
 
-plot_snake:   | space: bright voxels, tubes | x-y | z-y | x-z |
+The panels, from left to right::
+
+    plot_snake:   | space: bright voxels, tubes | x-y | z-y | x-z |
 """
 
 from collections.abc import Mapping
@@ -74,7 +76,7 @@ def plot_snake(
     frame = Frame(volume.shape, spacing)
     places = {name: _places(taps) * frame.spacing for name, taps in tubes.items()}
     figure, panels = plt.subplot_mosaic(
-        [["space", "xy", "zy", "xz"]], figsize=(13, 3.9), width_ratios=(1.5, 1, 1, 1), layout="constrained",
+        [["space", "xy", "zy", "xz"]], figsize=(11.5, 3.4), width_ratios=(1.7, 1, 1, 1), layout="constrained",
         per_subplot_kw={"space": {"projection": "3d"}},
     )  # fmt: skip
     _cloud(panels["space"], frame, volume, brightest, gamma)
@@ -111,7 +113,7 @@ def _cloud(axes: Any, frame: Frame, volume: NDArray[Any], brightest: float, gamm
     axes.set(**{f"{axis}label": f"{axis} ({frame.unit})" for axis in "xyz"})
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_major_locator(MaxNLocator(3))
-    axes.set_box_aspect((width, height, depth), zoom=0.9)
+    axes.set_box_aspect((width, height, depth), zoom=0.82)
     axes.view_init(elev=25, azim=-65)
 
 

@@ -1,7 +1,9 @@
 """A teacher's tokens beside the slice that they were made of: false colours, likeness to one of them, attention.
 
-| slice            | three principal components |
-| cosine to cursor | attention, head by head    |
+The four panels::
+
+    | slice            | three principal components |
+    | cosine to cursor | attention, head by head    |
 """
 
 from __future__ import annotations

@@ -1,6 +1,11 @@
 """A tree and the stack that it was traced in, to be turned by the mouse.
 
-azimuth 0, elevation 0: x across, y down        90, 0: z across, y down        0, 90: x across, z down
+From where one looks, in degrees, and which axes lie across and down::
+
+    azimuth  elevation   across  down
+    0        0           x       y
+    90       0           z       y
+    0        90          x       z
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ except ImportError as error:
         "without them"
     ) from error
 
+_WITHIN = "calc(100% - 4px)"  # as wide as there is room between the margins of a widget
+
 __all__ = ["Viewer", "choice", "cursor_sliders", "place_text", "slab_slider", "slider"]
 
 
@@ -71,7 +73,7 @@ class Viewer(ipywidgets.VBox):
             mouse = Mouse()
             mouse.observe(lambda change: self.drag(*change["new"]), "drag")
             shown.append(mouse)
-        self.picture.layout = ipywidgets.Layout(align_self="flex-start", max_width="100%")
+        self.picture.layout = ipywidgets.Layout(align_self="flex-start", max_width=_WITHIN)
         super().__init__([self.picture, self.text, *shown])
 
     def redraw(self) -> None:
@@ -137,4 +139,4 @@ def place_text(spacing: Spacing | None, *cursor: int) -> str:
 
 
 def _wide() -> Any:
-    return ipywidgets.Layout(width="480px")
+    return ipywidgets.Layout(width="480px", max_width=_WITHIN)
