@@ -5,7 +5,8 @@
 
 Scores are means over the volumes of a row, then over seeds; ± is the standard deviation over seeds. Differences are
 paired: same volume, same seed, same crops. Their 95 % intervals are bootstrap percentiles, volumes and seeds drawn anew
-together. A missed neuron counts: its HD95 is the volume's diagonal, and "failed" says how many there were.
+together, which errs to the wide side (the pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122). A missed neuron
+counts: its HD95 is the volume's diagonal, and "failed" says how many there were.
 """
 
 from __future__ import annotations
