@@ -119,7 +119,7 @@ for stack in stacks:
     )
 
 # %% [markdown]
-# Every file is read once, and whatever would spoil the training in silence is looked for. *At top* is the share of voxels that have the brightest value there is: above a few in a thousand, the stack is saturated. An annotation belongs to its stack if most of its nodes lie on bright voxels (`01_data_loading`); `place_tree` tries the conventions that programs follow, and says which one it was.
+# Every file is read once, and whatever would spoil the training in silence is looked for. *At top* is the share of voxels that have the brightest value there is: above a few in a thousand, the stack is saturated. An annotation belongs to its stack if most of its nodes lie on bright voxels ([01 · Data loading](01_data_loading.ipynb)); `place_tree` tries the conventions that programs follow, and says which one it was.
 
 
 # %%
@@ -322,7 +322,7 @@ _ = nkd.plot_history(result.history)
 # %% [markdown]
 # ## 4 · How good is it?
 #
-# Segmented by overlapping windows, traced, and compared with the annotation of the neuron that was held out. Beside it the honest baseline, "bright means neurite", with its threshold chosen on the validation neuron. Dice and HD95 are of the masks; length F1 and ESA, the mean distance, of the trees (`07_evaluation`). The soma is looked for in the image.
+# Segmented by overlapping windows, traced, and compared with the annotation of the neuron that was held out. Beside it the honest baseline, "bright means neurite", with its threshold chosen on the validation neuron. Dice and HD95 are of the masks; length F1 and ESA, the mean distance, of the trees ([07 · Evaluation](07_evaluation.ipynb)). The soma is looked for in the image.
 
 
 # %%
@@ -352,7 +352,8 @@ def traced(chance, threshold, volume, spacing):
 judged, chances, results = test or validation, {}, {}
 room = max(len(one.name) for one in judged) + 2
 columns = ("dice", "precision", "recall", "hd95", "length_f1", "esa")
-print(f"{'':<{room}}{'':<11}" + "".join(f"{key:>11}" for key in columns) + "   (hd95, esa in µm)")
+print("hd95 and esa in µm\n")
+print(f"{'':<{room}}{'':<11}" + "".join(f"{key:>11}" for key in columns))
 for one in judged:
     chances[one.name] = nkd.predict(student, one.volume, progress=True)
     for method, chance, threshold in (
@@ -421,7 +422,7 @@ for row in readable:
         continue
     volume = nkd.read_volume(stack.volume, channel=CHANNEL)
     print(
-        f"{stack.name}: {volume.size / 1e6:.1f} million voxels, {16 * volume.size / 1e9:.2f} GB while it is segmented"
+        f"{stack.name}: {volume.size / 1e6:.1f} million voxels, {16 * volume.size / 1e6:.0f} MB while it is segmented"
     )
     chance = chances[stack.name] if stack.name in chances else nkd.predict(student, volume, progress=True)
     tree = traced(chance, level, volume, stack.spacing)
@@ -483,7 +484,7 @@ for name, written in delivered.items():
 #
 # Eight things that go wrong again and again, each made here on purpose from a stack that is right, each with a number that gives it away, also where nobody knows the truth.
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 subject = one if one.tree is not None else samples[0]
 volume, spacing, mask = subject.volume, subject.spacing, subject.mask
 truth = next(row["tree"] for row in annotated if row["stack"].name == subject.name)
@@ -585,7 +586,7 @@ if example:
 
 # %% mystnb={"image": {"alt": "Eight panels, one for each thing that goes wrong, with the number that gives it away."}} jupyter={"source_hidden": true} tags=["hide-input"]
 lines = -(-len(cases) // 4)
-figure, panels = plt.subplots(lines, 4, figsize=(14, 4.1 * lines), layout="constrained")
+figure, panels = plt.subplots(lines, 4, figsize=(10, 3.3 * lines), layout="constrained")
 for axes in panels.flat[len(cases) :]:
     axes.set_axis_off()
 for axes, (title, shown, tree, plane, size, number) in zip(panels.flat, cases, strict=False):
@@ -593,7 +594,9 @@ for axes, (title, shown, tree, plane, size, number) in zip(panels.flat, cases, s
     frame.show(axes, shown, plane, gamma=0.5, dimmed=tree is not None)
     if tree is not None:
         frame.trace(axes, tree, plane)
-    axes.set(title=title, xticks=[], yticks=[], xlabel=number, xlim=(0, frame.lengths[2]))
+    axes.set(xticks=[], yticks=[], xlim=(0, frame.lengths[2]))
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(number, fontsize=8)
     axes.set_ylim(frame.lengths["zyx".index(plane[1])], 0)
 frame.scale_bar(panels[0, 0])
 print(*mended, sep="\n")
@@ -603,14 +606,14 @@ print(*mended, sep="\n")
 #
 # | what you see | the number | what to do |
 # |---|---|---|
-# | the tree beside the neuron, upside down | `check_pair(volume, tree)`: more on bright voxels mirrored | `tree, how, check = place_tree(volume, tree, spacing=spacing)` |
-# | the tree off on all sides | hardly any nodes inside | the same; if the *volume* is turned, `np.moveaxis(volume, -1, 0)` |
-# | flat white neurites | `(volume == volume.max()).mean()` | less gain at the microscope; when converting from 16 bits, `scale_intensity` instead of a fixed factor |
+# | the tree beside the neuron, upside down | more nodes on bright voxels when mirrored (`check_pair`) | `place_tree` finds the convention |
+# | the tree off on all sides | hardly any nodes inside | the same; if the *volume* is turned, `np.moveaxis` |
+# | flat white neurites | many voxels at the maximum | less gain at the microscope; from 16 to 8 bits by `scale_intensity`, not by a fixed factor |
 # | a tree of haze | several times the neurite of your masks | a higher `threshold`; train on more steps or with that stack annotated |
 # | stumps | a fraction of the neurite | a lower `threshold`, then a larger `max_gap` |
 # | everything too tall or too flat | the soma's height over its width | `SPACING` by what the microscope says, not by what the file says |
-# | the tree begins at a tip or a bead | the root is thinner than the soma | `trace(..., soma=find_soma(scale_intensity(volume) > bright))` |
-# | a tree with two centres | two places as thick as a soma | each voxel to the soma from which the way is easier (`MCP_Geometric`, as above), then trace one part |
+# | the tree begins at a tip or a bead | the root is thinner than the soma | `trace(..., soma=...)` with `find_soma` of the bright voxels |
+# | a tree with two centres | two places as thick as a soma | each voxel to the soma with the easier way (as above), then trace one part |
 #
 # ## What was learnt
 #
