@@ -68,6 +68,7 @@ from .inference.trace import trace as trace
 from .models.attention import attention_maps as attention_maps
 from .models.config import PRESETS as PRESETS
 from .models.config import SegmenterConfig as SegmenterConfig
+from .models.controls import shuffle_teacher as shuffle_teacher
 from .models.families import vit_config as vit_config
 from .models.inflate import grey_fold as grey_fold
 from .models.inflate import inflate_depth as inflate_depth

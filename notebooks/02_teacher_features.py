@@ -27,8 +27,6 @@ if "google.colab" in sys.modules:  # anywhere else this cell does nothing
     get_ipython().run_line_magic("pip", f"install --quiet ./{wheel}")
 
 # %%
-import copy
-
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
@@ -81,24 +79,17 @@ assert background[0] < background[1] < background[2]
 #
 # Whatever we find could also be the work of the architecture, for even random layers mix pixels in useful ways. So there are two more networks: one with *random* weights, as before training, and one whose trained weights are *shuffled* within each layer, which has the same numbers and no knowledge.
 
-
 # %%
-def control(name, vit):
-    """A teacher that knows nothing, and says so."""
-    source = nkd.TeacherSource(name=name, kind="control", detail="knows nothing", sha256="")
-    return nkd.Teacher(vit, mean=teacher.mean, std=teacher.std, source=source)
-
-
 teacher = nkd.load_teacher()
 print(teacher.source)
-generator = torch.Generator().manual_seed(0)
-shuffled = copy.deepcopy(teacher.vit)
-for weight in shuffled.parameters():
-    weight.data = weight.flatten()[torch.randperm(weight.numel(), generator=generator)].reshape(weight.shape)
+shuffled = nkd.shuffle_teacher(teacher, generator=torch.Generator().manual_seed(0))
+print(shuffled.source)
 torch.manual_seed(0)
-random = timm.create_model("vit_small_patch14_dinov2", num_classes=0, dynamic_img_size=True)
-networks = {"real": teacher, "shuffled": control("shuffled", shuffled), "random": control("random", random)}
-assert random.blocks[0].ls1.gamma.max() < 1.1e-5  # remembered below
+fresh = timm.create_model("vit_small_patch14_dinov2", num_classes=0, dynamic_img_size=True)
+source = nkd.TeacherSource(name="random", kind="control", detail="as before training: knows nothing", sha256="")
+random = nkd.Teacher(fresh, mean=teacher.mean, std=teacher.std, source=source)
+networks = {"real": teacher, "shuffled": shuffled, "random": random}
+assert fresh.blocks[0].ls1.gamma.max() < 1.1e-5  # remembered below
 
 token = 8  # voxels
 magnification = teacher.patch[0] / token

@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from einops import repeat
+from einops import rearrange, repeat
 from test_vit import ARCHITECTURES, as_volume_model, randomised, timm_block_outputs
 from torch.nn import functional as F
 
@@ -67,6 +67,23 @@ def test_several_slabs_equal_the_teacher_under_balance_prefix_only(architecture)
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9 * their.abs().max().item())
     without = (plain[-1][:, prefix:] - theirs[-1][:, prefix:].repeat(1, 4, 1)).abs().max()
     assert without > 1e-3 if prefix else without < 1e-9  # without prefix tokens there is nothing to balance
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_attention_within_slabs_is_the_teacher_on_each_middle_slice_whatever_lies_around(architecture):
+    vit = randomised(architecture, **ARCHITECTURES[architecture])
+    p, prefix = vit.patch_embed.patch_size[0], vit.num_prefix_tokens
+    volume = torch.rand(2, 1, 9, 3 * p, 4 * p, dtype=torch.float64)
+    options = {"mode": "center", "depth": 3, "slabs": 3, "mean": MEAN, "std": STD}
+    maps = as_volume_model(vit, attention="slab", balance_prefix=True, **options).feature_maps(volume, range(3))
+    across = as_volume_model(vit, attention="volume", balance_prefix=True, **options).feature_maps(volume, range(3))
+    for slab in range(3):
+        theirs = timm_block_outputs(vit, normalised(volume[:, :, 3 * slab + 1]))[0][1:]
+        for ours, joint, their in zip(maps, across, theirs, strict=True):
+            expected = rearrange(their[:, prefix:], "b (y x) d -> b d y x", y=3)
+            torch.testing.assert_close(ours[:, :, slab], expected, rtol=0, atol=1e-9 * their.abs().max().item())
+            assert (joint[:, :, slab] - expected).abs().max() > 1e-3  # there the other slabs have a say
 
 
 @pytest.mark.parametrize("token", [(8, 8), (4, 7), (14, 5)])

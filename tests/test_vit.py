@@ -49,14 +49,14 @@ def timm_block_outputs(vit, images):
     return outputs, final
 
 
-def as_volume_model(vit, *, mode="center", depth=1, slabs=1, balance_prefix=False, token=None, mean=None, std=None):
+def as_volume_model(vit, *, mode="center", depth=1, slabs=1, token=None, mean=None, std=None, **options):
     """The inflated counterpart of a timm model, in its dtype; by default no normalisation is folded in."""
     config = vit_config(vit)
     token = token or (depth, *config.patch)
     state = inflate_state_dict(
         vit.state_dict(), config, token=token, mode=mode, mean=mean or [0] * 3, std=std or [1] * 3, slabs=slabs
     )
-    model = ViT3D(config, token=token, slabs=slabs, balance_prefix=balance_prefix).to(next(vit.parameters()).dtype)
+    model = ViT3D(config, token=token, slabs=slabs, **options).to(next(vit.parameters()).dtype)
     model.load_state_dict(state)
     return model.eval()
 

@@ -54,7 +54,7 @@ def simulate_neuron(
     """
     if len(shape) != 3 or min(shape) < 16:
         raise ValueError(f"shape must be three sizes of at least 16 (z, y, x), got {tuple(shape)}")
-    tree = _place(rng, grow_neuron(rng, growth or Growth()), shape)
+    tree = place(rng, grow_neuron(rng, growth or Growth()), shape)
     return *render(tree, shape, rng, microscope or Microscope()), tree
 
 
@@ -90,8 +90,23 @@ def largest_part(tree: Tree, inside: NDArray[np.bool_]) -> Tree | None:
     return Tree(xyz=tree.xyz[keep], radius=tree.radius[keep], parent=parent, type=tree.type[keep])
 
 
-def _place(rng: np.random.Generator, tree: Tree, shape: Sequence[int]) -> Tree:
-    """Move a neuron into the volume; of one that does not fit, keep the longest part of eight windows."""
+def place(rng: np.random.Generator, tree: Tree, shape: Sequence[int]) -> Tree:
+    """Move a neuron into a volume; of one that does not fit, keep the longest part of eight windows.
+
+    Parameters
+    ----------
+    rng
+        Draws the places.
+    tree
+        In voxels.
+    shape
+        (z, y, x) of the volume.
+
+    Returns
+    -------
+    Tree
+        In voxels of the volume, `BORDER` off its faces.
+    """
     size = np.array(shape[::-1]) - 1
     lowest = BORDER - tree.xyz.min(axis=0)
     highest = size - BORDER - tree.xyz.max(axis=0)

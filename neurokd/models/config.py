@@ -36,7 +36,7 @@ class SegmenterConfig:
         ``"plain"`` or ``"hybrid"``.
     width
         Channels of the decoder at full resolution.
-    balance_prefix
+    balance_prefix, attention
         See :class:`neurokd.models.vit.ViT3D`.
     tube
         Patch embedding along tubes that bend, see :class:`neurokd.models.tubular.DeformableTubularEmbed`; None: plain.
@@ -55,6 +55,7 @@ class SegmenterConfig:
     decoder: str = "hybrid"
     width: int = 16
     balance_prefix: bool = True
+    attention: str = "volume"
     tube: TubeConfig | None = None
     inflation: str = "scratch"
     teacher: str = ""
@@ -74,6 +75,8 @@ class SegmenterConfig:
             raise ValueError(f"window is {self.window}; it must hold at least one token of {self.token} (z, y, x)")
         if self.decoder not in ("plain", "hybrid"):
             raise ValueError(f"decoder is {self.decoder!r}; it must be 'plain' or 'hybrid'")
+        if self.attention not in ("volume", "slab"):
+            raise ValueError(f"attention is {self.attention!r}; it must be 'volume' or 'slab'")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; it must lie between 0 and 1")
 

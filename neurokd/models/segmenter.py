@@ -52,7 +52,13 @@ class NeuronSegmenter(nn.Module):
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
         self.config = config
-        self.vit = ViT3D(config.vit, token=config.token, slabs=config.slabs, balance_prefix=config.balance_prefix)
+        self.vit = ViT3D(
+            config.vit,
+            token=config.token,
+            slabs=config.slabs,
+            balance_prefix=config.balance_prefix,
+            attention=config.attention,
+        )
         self.norms = nn.ModuleList(nn.LayerNorm(config.vit.dim) for _ in config.taps)
         self.decoder = DECODERS[config.decoder](config)
         # Start at the share of foreground in neuron volumes (about 1 %), not at a half.
@@ -72,6 +78,7 @@ class NeuronSegmenter(nn.Module):
         window: tuple[int, int, int] = (16, 96, 96),
         taps: Sequence[int] | None = None,
         balance_prefix: bool = True,
+        attention: str = "volume",
         tube: TubeConfig | None = None,
         generator: torch.Generator | None = None,
     ) -> NeuronSegmenter:
@@ -94,7 +101,7 @@ class NeuronSegmenter(nn.Module):
             Size (z, y, x) in voxels of the crops it will be trained on; inference takes windows of that size.
         taps
             Blocks whose tokens the decoder sees; three spread over the depth by default.
-        balance_prefix
+        balance_prefix, attention
             See :class:`neurokd.models.vit.ViT3D`.
         tube
             Deformable tubular transfer (arXiv:2410.22078) with these settings; beside the inflated embedding it
@@ -125,6 +132,7 @@ class NeuronSegmenter(nn.Module):
             decoder=decoder,
             width=PRESETS[preset]["width"],
             balance_prefix=balance_prefix,
+            attention=attention,
             tube=tube,
             inflation=inflation,
             teacher="" if inflation == "scratch" else str(teacher.source),

@@ -59,6 +59,10 @@ class ViT3D(nn.Module):
         Add ``log(slabs)`` to the logits of the class and register keys. A volume constant in z repeats each patch
         token once per slab, so the softmax gives the prefix tokens too small a share; the logarithm restores the
         2D share exactly.
+    attention
+        ``"volume"``: every token sees all others; ``"slab"``: those of its slab only, each slab with class and
+        register tokens of its own, so that a center-inflated transformer is the 2D teacher on the middle slice of
+        every slab, whatever lies above and below.
 
     Examples
     --------
@@ -76,9 +80,11 @@ class ViT3D(nn.Module):
         slabs: int = 1,
         channels: int = 1,
         balance_prefix: bool = False,
+        attention: str = "volume",
     ) -> None:
         super().__init__()
         self.config, self.token, self.balance_prefix = config, tuple(token), balance_prefix
+        self.attention = attention
         self.patch_embed = PatchEmbed(config, self.token, channels)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim)) if config.class_token else None
         self.reg_token = nn.Parameter(torch.zeros(1, config.registers, config.dim)) if config.registers else None
@@ -121,23 +127,29 @@ class ViT3D(nn.Module):
         patches = rearrange(plane, "1 d y x -> 1 d 1 y x") + rearrange(depth, "1 d z -> 1 d z 1 1")
         return (self.pos_embed[:, :prefix] if prefix else 0.0), rearrange(patches, "1 d z y x -> 1 (z y x) d")
 
+    def groups(self, grid: tuple[int, int, int]) -> int:
+        """Return into how many groups attention divides the tokens of a volume."""
+        return grid[0] if self.attention == "slab" else 1
+
     def embed(self, volume: Tensor) -> Tensor:
-        """Map a volume ``b c z y x`` to the tokens ``b n d`` that enter the first block."""
+        """Map a volume ``b c z y x`` to the tokens ``(b groups) n d`` that enter the first block."""
         grid = self.grid(volume)
         on_prefix, on_patches = self.positions(grid)
         tokens = rearrange(self.patch_embed(volume), "b d z y x -> b (z y x) d") + on_patches
+        tokens = rearrange(tokens, "b (g n) d -> (b g) n d", g=self.groups(grid))
         prefix = [p for p in (self.cls_token, self.reg_token) if p is not None]
         if prefix:
-            prefix = repeat(torch.cat(prefix, dim=1) + on_prefix, "1 n d -> b n d", b=len(volume))
+            prefix = repeat(torch.cat(prefix, dim=1) + on_prefix, "1 n d -> b n d", b=len(tokens))
             tokens = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)
         return self.norm_pre(tokens)
 
     def key_bias(self, grid: tuple[int, int, int], tokens: Tensor) -> Tensor | None:
         """Return what is added to each key's logits (``n``), or None where nothing is."""
-        if not self.balance_prefix or grid[0] == 1 or not self.config.prefix:
+        slabs = grid[0] // self.groups(grid)  # that attention sees together
+        if not self.balance_prefix or slabs == 1 or not self.config.prefix:
             return None
         bias = tokens.new_zeros(tokens.shape[1])
-        bias[: self.config.prefix] = math.log(grid[0])
+        bias[: self.config.prefix] = math.log(slabs)
         return bias
 
     def rotation(self, grid: tuple[int, int, int], tokens: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -146,7 +158,7 @@ class ViT3D(nn.Module):
         if config.rope_temperature is None:
             return None
         angles = rotary_angles(
-            grid,
+            (grid[0] // self.groups(grid), *grid[1:]),
             head_dim=config.dim // config.heads,
             temperature=config.rope_temperature,
             prefix=config.prefix,
@@ -155,7 +167,7 @@ class ViT3D(nn.Module):
         return angles.cos(), angles.sin()
 
     def block_outputs(self, volume: Tensor, taps: Sequence[int]) -> list[Tensor]:
-        """Return the tokens after the blocks numbered in ``taps`` (from 0, ascending), each ``b n d``, unnormalised.
+        """Return the tokens ``(b groups) n d`` after the blocks in ``taps`` (from 0, ascending), unnormalised.
 
         Blocks beyond the last tap are not computed.
         """
@@ -173,12 +185,13 @@ class ViT3D(nn.Module):
 
     def feature_maps(self, volume: Tensor, taps: Sequence[int]) -> list[Tensor]:
         """Return the patch tokens after the blocks in ``taps`` as maps ``b d z y x``."""
-        z, y, _ = self.grid(volume)
+        grid = self.grid(volume)
+        shape = {"g": self.groups(grid), "y": grid[1], "x": grid[2]}
         outputs = self.block_outputs(volume, taps)
-        return [rearrange(t[:, self.config.prefix :], "b (z y x) d -> b d z y x", z=z, y=y) for t in outputs]
+        return [rearrange(t[:, self.config.prefix :], "(b g) (z y x) d -> b d (g z) y x", **shape) for t in outputs]
 
     def forward(self, volume: Tensor) -> Tensor:
-        """Return all tokens ``b n d`` of a volume ``b c z y x``, prefix first, after the final norm.
+        """Return all tokens ``(b groups) n d`` of a volume ``b c z y x``, prefix first, after the final norm.
 
         Raises
         ------

@@ -20,7 +20,8 @@ class TrainConfig:
     crop
         Size (z, y, x) of a crop in voxels.
     lr, lr_transferred
-        Peak learning rates of new parameters and of those that came from the teacher.
+        Peak learning rates of new parameters and of those that came from the teacher. With ``lr_transferred=0`` the
+        latter are frozen, and stay so (``requires_grad`` off): no gradient goes through them, and a step is cheaper.
     weight_decay
         Of AdamW, on weights with more than one axis.
     warmup

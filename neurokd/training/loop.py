@@ -191,6 +191,9 @@ def _optimizer(model: nn.Module, config: TrainConfig, distillation: Distillation
     if distillation is not None:
         split["new"] = [*split["new"], *distillation.learned()]
     rates = {"transferred": config.lr_transferred, "new": config.lr}
+    if not config.lr_transferred:
+        for parameter in split.get("transferred", []):
+            parameter.requires_grad_(False)
     groups = []
     for name, parameters in split.items():
         for decay in (True, False):

@@ -1,0 +1,317 @@
+"""Does 2D knowledge help 3D neurons, by how much, and when not? Every cell of every table, one JSON file each.
+
+    python benchmarks/study.py list                                  # all cells, and which are done
+    python benchmarks/study.py run headline --jobs 2                 # train what is missing of a table
+    python benchmarks/study.py run headline --arm center --seed 1    # one cell
+    python benchmarks/study.py test headline                         # once all its cells are trained
+
+A cell is an arm (a model and how it begins), trained on so many volumes with one seed. All cells of a table see the
+same crops in the same order. Training looks at the validation neurons only; ``test`` is for the end, and refuses to
+begin while a cell of the table is not trained. Settings are in ``study.yaml``, results in ``results/study/TABLE/``.
+A result is never overwritten, and one that was made with other settings is an error. A cell that was stopped goes on
+from its last checkpoint (``--runs``). ``benchmarks/report.py`` makes tables and figures of the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import neurokd as nkd
+from neurokd.data.simulate import place
+
+HERE = Path(__file__).parent
+PARTS = {"train": 0, "validation": 1, "test": 2, "shifted": 2}  # each part has a stream of its own
+ROWS = ("test", "shifted", "flies")
+
+
+class PaddedUNet(nn.Module):
+    """MONAI's BasicUNet on crops of any size: it halves every axis four times, so flat crops are padded with zeros."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        from monai.networks.nets import BasicUNet
+
+        self.net = BasicUNet(spatial_dims=3, in_channels=1, out_channels=1, **settings)
+        nn.init.constant_(self.net.final_conv.bias, -4.6)  # as our own models: the share of foreground
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Map ``b 1 z y x`` to logits of that shape."""
+        z, y, x = volume.shape[2:]
+        return self.net(F.pad(volume, (0, -x % 16, 0, -y % 16, 0, -z % 16)))[..., :z, :y, :x]
+
+
+def merged(base: dict, over: dict) -> dict:
+    """Return a dict with another's values over it, dicts inside merged alike."""
+    both = {
+        k: merged(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()
+    }
+    return base | both
+
+
+def neurons(data: dict, part: str, n: int | None = None) -> list[nkd.Sample]:
+    """Return the first n neurons of a part; which they are does not depend on n."""
+    if part == "flies":
+        return flies(data)
+    microscope = None
+    if part == "shifted":
+        usual, shift = nkd.Microscope(), data["shifted"]
+        microscope = replace(
+            usual,
+            psf_sigma=tuple(shift["psf"] * s for s in usual.psf_sigma),
+            photons=shift["photons"] * usual.photons,
+            blobs=shift["blobs"] * usual.blobs,
+        )
+    n = data["test" if part == "shifted" else part] if n is None else n
+    seed = 10 * data["seed"] + PARTS[part]
+    return nkd.simulated_neurons(n, seed=seed, shape=tuple(data["shape"]), microscope=microscope)
+
+
+def flies(data: dict) -> list[nkd.Sample]:
+    """Render parts of neurons that people traced; none where their files are not at hand."""
+    folder = os.environ.get("NEUROKD_DATA")
+    samples = []
+    for number, path in enumerate(sorted(Path(folder).glob("swc_fly/*.swc"))[: data["flies"]] if folder else []):
+        rng = np.random.default_rng([data["seed"], number])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some of these files need the root mended
+            tree = nkd.read_swc(path, repair=True)
+        tree = place(rng, tree.scale([1 / 0.38] * 3), data["shape"])  # µm to voxels of the simulator
+        volume, mask = nkd.render(tree, data["shape"], rng)
+        samples.append(nkd.Sample(path.stem, volume, mask, tree, (0.38, 0.38, 0.38)))
+    return samples
+
+
+def build(arm: dict, settings: dict, crop: tuple[int, int, int], seed: int) -> tuple[nn.Module, dict]:
+    """Make the untrained model of an arm, and what `nkd.train` gets beside it."""
+    torch.manual_seed(seed)
+    if "network" in arm:
+        return PaddedUNet(**arm.get("options", {})), {}
+    teacher = nkd.load_teacher(settings["teacher"])
+    wanted = merged(settings["student"], arm["student"])
+    if wanted.get("tube"):
+        wanted["tube"] = nkd.TubeConfig(**wanted["tube"])
+    generator = torch.Generator().manual_seed(seed)
+    origin = nkd.shuffle_teacher(teacher, generator=generator) if arm.get("shuffled") else teacher
+    model = nkd.NeuronSegmenter.from_teacher(origin, window=crop, generator=generator, **wanted)
+    if "distillation" not in arm:
+        return model, {}
+    config = nkd.DistillConfig(**arm["distillation"])
+    return model, {"distillation": nkd.Distillation(teacher, model, config=config, generator=generator)}
+
+
+def made_with(cell: dict, settings: dict) -> dict:
+    """Return every setting that a cell's result depends on."""
+    arm = settings["arms"][cell["arm"]]
+    data = {k: v for k, v in settings["data"].items() if k in ("seed", "shape", "validation")}
+    if not arm:
+        return {"data": data, "arm": arm}
+    table = settings["tables"][cell["table"]]
+    training = settings["training"] | table.get("training", {}) | arm.get("training", {})
+    chosen = {"data": data, "training": training | {"seed": cell["seed"]}, "arm": arm}
+    return chosen | ({"student": settings["student"], "teacher": settings["teacher"]} if "student" in arm else {})
+
+
+def model_of(cell: dict, settings: dict) -> tuple[nn.Module, dict, nkd.TrainConfig]:
+    """Return an arm's untrained model, what `nkd.train` gets beside it, and the settings of its training."""
+    config = nkd.TrainConfig(**made_with(cell, settings)["training"])
+    return *build(settings["arms"][cell["arm"]], settings, config.crop, cell["seed"]), config
+
+
+def train_cell(cell: dict, settings: dict, folder: Path) -> dict:
+    """Train one cell; of the neurons only those to train and to validate on are looked at."""
+    validation = neurons(settings["data"], "validation")
+    if not settings["arms"][cell["arm"]]:
+        volumes, masks = [nkd.scale_intensity(s.volume) for s in validation], [s.mask for s in validation]
+        threshold = nkd.best_threshold(volumes, masks)
+        score = float(np.mean([nkd.dice(v > threshold, m) for v, m in zip(volumes, masks, strict=True)]))
+        return {"validation_dice": score, "threshold": threshold}
+    model, options, config = model_of(cell, settings)
+    start, cpu = time.perf_counter(), time.process_time()
+    done = nkd.train(
+        model,
+        neurons(settings["data"], "train", cell["volumes"]),
+        validation,
+        folder,
+        config=config,
+        resume=True,
+        progress=False,
+        **options,
+    )
+    return {
+        "validation_dice": done.best_dice,
+        "threshold": done.threshold,
+        "best_step": done.best_step,
+        "validations": [record for record in done.history if "val_dice" in record],
+        "seconds": round(time.perf_counter() - start, 1),  # validations included; of the last piece if it was resumed
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "peak_gb": round(peak_memory(), 2),
+    }
+
+
+def test_cell(cell: dict, settings: dict, folder: Path, threshold: float) -> dict:
+    """Segment and trace the test neurons with one trained cell."""
+    model = None
+    if settings["arms"][cell["arm"]]:
+        from safetensors.torch import load_file
+
+        model, _, config = model_of(cell, settings)
+        weights = folder / "best.safetensors"
+        if not weights.is_file():
+            raise FileNotFoundError(f"{weights} is missing; this cell was trained elsewhere: train it again with --out")
+        model.load_state_dict(load_file(weights))
+    rows = {}
+    for row in ROWS:
+        rows[row] = []
+        for sample in neurons(settings["data"], row):
+            start = time.process_time()
+            grey = nkd.scale_intensity(sample.volume)
+            probability = grey if model is None else nkd.predict(model, sample.volume, window=config.crop)
+            cpu = time.process_time() - start
+            rows[row].append(
+                {"name": sample.name, "cpu_seconds": round(cpu, 2)} | scores(probability, threshold, sample)
+            )
+    return {"rows": rows}
+
+
+def scores(probability: np.ndarray, threshold: float, sample: nkd.Sample) -> dict:
+    """Return the scores of one volume and of the tree that the tracer makes of it."""
+    mask = probability > threshold
+    tree = nkd.trace(probability, threshold=threshold) if mask.any() else None
+    of_tree = nkd.compare_trees(tree, sample.tree)
+    return {
+        "average_precision": nkd.average_precision(probability, sample.mask),
+        **nkd.evaluate_masks(mask, sample.mask, spacing=sample.spacing),
+        **{name: of_tree[name] for name in ("length_precision", "length_recall", "length_f1", "esa", "dsa", "pds")},
+    }
+
+
+def peak_memory() -> float:
+    """Return the most memory that this process ever held, 1e9 bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def machine() -> dict:
+    """Return where a result was made: commit, libraries, threads."""
+    ask = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE)
+    return {
+        "commit": ask.stdout.strip() or None,
+        "neurokd": nkd.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def cells(settings: dict, name: str) -> Iterator[dict]:
+    """Yield the cells of a table."""
+    table = settings["tables"][name]
+    for volumes, seed, arm in product(table["volumes"], table["seeds"], table["arms"]):
+        if settings["arms"][arm] or (volumes, seed) == (table["volumes"][0], table["seeds"][0]):  # a threshold has none
+            yield {"table": name, "arm": arm, "volumes": volumes, "seed": seed}
+
+
+def key_of(cell: dict) -> str:
+    """Return a cell's name within its table."""
+    return f"{cell['arm']}-v{cell['volumes']}-s{cell['seed']}"
+
+
+def work(cell: dict, settings: dict, out: Path, runs: Path, threads: int, *, testing: bool) -> str:
+    """Do one cell and write its file; runs in a process of its own."""
+    torch.set_num_threads(threads)
+    key, folder = key_of(cell), runs / cell["table"] / key_of(cell)
+    file = out / cell["table"] / f"{key}.json"
+    if testing:
+        trained = json.loads(file.read_text())
+        result, file = test_cell(cell, settings, folder, trained["threshold"]), file.with_suffix(".test.json")
+        said = ", ".join(
+            f"{row} {np.mean([r['dice'] for r in rows]):.4f}" for row, rows in result["rows"].items() if rows
+        )
+    else:
+        result = train_cell(cell, settings, folder)
+        said = f"validation {result['validation_dice']:.4f}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    record = cell | result | {"made_with": made_with(cell, settings), "machine": machine()}
+    with file.open("x") as stream:
+        stream.write(json.dumps(record, indent=1) + "\n")
+    return f"{cell['table']} {key}: Dice {said}"
+
+
+def state_of(cell: dict, settings: dict, out: Path) -> str:
+    """Return "missing", "trained" or "tested"; a result of other settings is an error."""
+    file = out / cell["table"] / f"{key_of(cell)}.json"
+    if not file.exists():
+        return "missing"
+    if json.loads(file.read_text())["made_with"] != made_with(cell, settings):
+        raise SystemExit(f"{file} was made with other settings; move it away, or put the settings back")
+    return "tested" if file.with_suffix(".test.json").exists() else "trained"
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=("list", "run", "test"))
+    parser.add_argument("table", nargs="?", help="one of the tables in the settings; all where none is named")
+    parser.add_argument("--arm")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--volumes", type=int)
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time; each gets its share of the cores")
+    parser.add_argument("--preset", help="settings over the others, such as 'gpu'")
+    parser.add_argument("--config", type=Path, default=HERE / "study.yaml")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "study")
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"))
+    options = parser.parse_args()
+    settings = yaml.safe_load(options.config.read_text())
+    presets = settings.pop("presets")
+    if options.preset:
+        settings = merged(settings, presets[options.preset])
+
+    asked = {k: getattr(options, k) for k in ("arm", "seed", "volumes") if getattr(options, k) is not None}
+    todo = []
+    for name in [options.table] if options.table else settings["tables"]:
+        states = {key_of(c): (c, state_of(c, settings, options.out)) for c in cells(settings, name)}
+        missing = [key for key, (_, state) in states.items() if state == "missing"]
+        if options.action == "test" and missing:
+            raise SystemExit(f"{name}: not all cells are trained, and the test neurons are for the end: {missing}")
+        for key, (cell, state) in states.items():
+            if all(cell[k] == v for k, v in asked.items()):
+                print(f"{name} {key}: {state}", flush=True)
+                if state == {"run": "missing", "test": "trained"}.get(options.action):
+                    todo.append(cell)
+    if not todo:
+        return
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    pool = ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1)
+    with pool:
+        jobs = [
+            pool.submit(work, c, settings, options.out, options.runs, threads, testing=options.action == "test")
+            for c in todo
+        ]
+        for job in as_completed(jobs):
+            print(job.result(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Controls: teachers that know nothing, to tell knowledge from architecture and from the scale of weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from neurokd.models.teacher import Teacher, TeacherSource
+
+__all__ = ["shuffle_teacher"]
+
+
+def shuffle_teacher(teacher: Teacher, *, generator: torch.Generator) -> Teacher:
+    """Permute a teacher's weights within each tensor: the same numbers in every layer, and no knowledge.
+
+    What a student gains from such a teacher over random weights comes from the scale of the weights, not from what
+    they have learnt.
+
+    Parameters
+    ----------
+    teacher
+        Is left as it is.
+    generator
+        Draws the permutations.
+
+    Returns
+    -------
+    Teacher
+        Its source says that it is a control.
+    """
+    vit = copy.deepcopy(teacher.vit)
+    for weight in vit.parameters():
+        weight.data = weight.flatten()[torch.randperm(weight.numel(), generator=generator)].reshape(weight.shape)
+    source = TeacherSource(
+        name=f"{teacher.source.name}, shuffled",
+        kind="control",
+        detail=f"weights of {teacher.source.detail}, permuted within each tensor: knows nothing",
+        sha256="",
+    )
+    return Teacher(vit, mean=teacher.mean, std=teacher.std, source=source)

@@ -1,0 +1,102 @@
+"""The study in a setting so small that nothing is learnt: every arm goes all the way to its tables."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+study, report = script("study"), script("report")
+
+
+@pytest.fixture(scope="module")
+def settings():
+    settings = yaml.safe_load((BENCHMARKS / "study.yaml").read_text())
+    return study.merged(settings, settings.pop("presets")["tiny"])
+
+
+@pytest.fixture(scope="module")
+def results(settings, tmp_path_factory, real_teacher):
+    """The folder of results of one table, every arm of the settings in it."""
+    folder = tmp_path_factory.mktemp("study")
+    settings["tables"]["all"] = {"arms": list(settings["arms"]), "seeds": [0], "volumes": [1]}
+    for cell in study.cells(settings, "all"):
+        for testing in (False, True):
+            study.work(cell, settings, folder / "out", folder / "runs", 1, testing=testing)
+    return folder / "out"
+
+
+def test_settings_over_settings():
+    base = {"a": {"b": 1, "c": 2}, "d": 3}
+    assert study.merged(base, {"a": {"c": 4}, "e": 5}) == {"a": {"b": 1, "c": 4}, "d": 3, "e": 5}
+    assert base == {"a": {"b": 1, "c": 2}, "d": 3}
+
+
+def test_parts_share_no_neuron_and_do_not_depend_on_their_size(settings):
+    data = settings["data"] | {"train": 2, "validation": 2, "test": 2}
+    parts = {part: study.neurons(data, part) for part in ("train", "validation", "test", "shifted")}
+    trees = [sample.tree.xyz.tobytes() for part in ("train", "validation", "test") for sample in parts[part]]
+    assert len(set(trees)) == 6
+    (first,) = study.neurons(data, "train", 1)
+    assert (first.volume == parts["train"][0].volume).all()
+    for usual, shifted in zip(parts["test"], parts["shifted"], strict=True):  # the same neuron, another microscope
+        assert (usual.mask == shifted.mask).all()
+        assert (usual.volume != shifted.volume).any()
+
+
+def test_every_arm_goes_all_the_way_and_no_result_is_replaced(settings, results, tmp_path):
+    cells = list(study.cells(settings, "all"))
+    assert [cell["arm"] for cell in cells] == list(settings["arms"])
+    for cell in cells:
+        assert study.state_of(cell, settings, results) == "tested"
+        tested = json.loads((results / "all" / f"{study.key_of(cell)}.test.json").read_text())
+        assert len(tested["rows"]["test"]) == settings["data"]["test"]
+        assert 0 <= tested["rows"]["test"][0]["dice"] <= 1
+    with pytest.raises(FileExistsError):
+        study.work(cells[0], settings, results, tmp_path, 1, testing=False)
+    changed = study.merged(settings, {"data": {"seed": 1}})
+    with pytest.raises(SystemExit, match="other settings"):
+        study.state_of(cells[0], changed, results)
+
+
+def test_the_test_neurons_wait_until_every_cell_is_trained(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["study.py", "test", "explore", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="not all cells are trained"):
+        study.main()
+
+
+def test_a_report_holds_every_arm_and_its_scores(settings, results, tmp_path):
+    cells = report.results(results / "all")
+    comparison = {"of": ["center", 1], "from": ["threshold", 1], "score": "dice"}
+    text = report.page("all", cells, settings["tables"]["all"] | {"comparisons": [comparison]}, tmp_path)
+    for arm in settings["arms"]:
+        assert f"| {arm} | 1 |" in text
+    (threshold,) = (cell for cell in cells if cell["arm"] == "threshold")
+    mean = np.mean([row["dice"] for row in threshold["rows"]["test"]])
+    assert f"| threshold | 1 | {mean:.3f} |" in text
+    assert "center (1) - threshold (1) | Dice" in text
+
+
+def test_differences_are_paired_and_their_interval_is_that_of_the_pairs():
+    rng = np.random.default_rng(0)
+    volumes = rng.normal(size=12)  # hard and easy ones: large, but the same for both arms
+    one, other = volumes + 0.1 + 0.01 * rng.normal(size=(3, 12)), np.tile(volumes, (3, 1))
+    mean, low, high = report.difference(one, other)
+    assert mean == pytest.approx(0.1, abs=0.01)
+    assert low < mean < high
+    # Drawing rows and columns of independent values triples the variance of their mean (Owen 2007).
+    assert high - low == pytest.approx(2 * 1.96 * 3**0.5 * 0.01 / 6, rel=0.1)
+    assert report.difference(one, one) == (0.0, 0.0, 0.0)
+    assert report.difference(one, volumes[None])[0] == pytest.approx(mean)  # an arm without seeds
