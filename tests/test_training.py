@@ -1,6 +1,7 @@
 """The loop: it learns, resumes exactly (identity 5), and refuses what would lose something."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from neurokd.data.datasets import Sample
+from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.training.config import TrainConfig
 from neurokd.training.loop import train
 from neurokd.training.losses import SegmentationLoss, dice_cross_entropy
@@ -180,3 +182,14 @@ def test_an_empty_mask_gives_a_finite_gradient():
     dice_cross_entropy()(logits, torch.zeros_like(logits)).backward()
     assert torch.isfinite(logits.grad).all()
     assert (logits.grad > 0).all()  # towards background
+
+
+def test_a_frozen_transformer_within_slabs_has_no_backward_pass(teacher, samples, tmp_path):
+    model = NeuronSegmenter.from_teacher(teacher, preset="tiny", attention="slab", window=(4, 16, 16))
+    before = {name: weight.clone() for name, weight in model.vit.state_dict().items()}
+    config = replace(SETTINGS, lr_transferred=0.0, crop=(4, 16, 16))
+    train(model, *samples, tmp_path, config=config, progress=False)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.vit.state_dict().items())
+    tokens = model.vit.feature_maps(torch.rand(1, 1, 4, 16, 16), [0])[0]
+    assert not tokens.requires_grad
+    assert any(p.requires_grad for p in model.parameters())

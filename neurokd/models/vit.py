@@ -62,7 +62,7 @@ class ViT3D(nn.Module):
     attention
         ``"volume"``: every token sees all others; ``"slab"``: those of its slab only, each slab with class and
         register tokens of its own, so that a center-inflated transformer is the 2D teacher on the middle slice of
-        every slab, whatever lies above and below.
+        every slab, whatever lies above and below. The depth embedding then stays zero.
 
     Examples
     --------
@@ -90,7 +90,8 @@ class ViT3D(nn.Module):
         self.reg_token = nn.Parameter(torch.zeros(1, config.registers, config.dim)) if config.registers else None
         places = math.prod(config.grid) + (config.prefix if config.position_on_prefix else 0)
         self.pos_embed = nn.Parameter(torch.zeros(1, places, config.dim)) if config.learned_position else None
-        self.depth_embed = nn.Parameter(torch.zeros(1, slabs, config.dim))
+        # Slabs that do not see each other need not know where they lie.
+        self.depth_embed = nn.Parameter(torch.zeros(1, slabs, config.dim), requires_grad=attention == "volume")
         self.norm_pre = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.final_norm else nn.Identity()

@@ -21,7 +21,8 @@ class TrainConfig:
         Size (z, y, x) of a crop in voxels.
     lr, lr_transferred
         Peak learning rates of new parameters and of those that came from the teacher. With ``lr_transferred=0`` the
-        latter are frozen, and stay so (``requires_grad`` off): no gradient goes through them, and a step is cheaper.
+        latter are frozen, and stay so (``requires_grad`` off). That makes a step cheaper where nothing before them
+        learns: with attention within slabs, and without tubes.
     weight_decay
         Of AdamW, on weights with more than one axis.
     warmup
