@@ -79,7 +79,7 @@ def difference(a: NDArray, b: NDArray, *, seed: int = 0) -> tuple[float, float, 
 
 
 def sizes(cells: list[dict]) -> list[tuple[str, int]]:
-    """Return (arm, volumes) in the order of first appearance in the settings."""
+    """Return (arm, volumes) of all cells, by volumes, then by arm."""
     return sorted({(c["arm"], c["volumes"]) for c in cells}, key=lambda pair: (pair[1], pair[0]))
 
 
@@ -137,14 +137,15 @@ def comparison_table(cells: list[dict], comparisons: list[dict], rows: list[str]
 def efficiency(cells: list[dict], row: str, file: Path) -> None:
     """Draw Dice over the number of training volumes."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    ticks = sorted({n for _, n in sizes(cells)})
     for arm in sorted({arm for arm, _ in sizes(cells)}):
         numbers = sorted({n for name, n in sizes(cells) if name == arm})
         by_seed = [grid(cells, arm, n, row, "dice").mean(axis=1) for n in numbers]
         mean = np.array([values.mean() for values in by_seed])
         axes.plot(numbers, mean, marker="o", label=arm)
         axes.fill_between(numbers, [v.min() for v in by_seed], [v.max() for v in by_seed], alpha=0.2)
-    axes.set(xscale="log", xlabel="training volumes", ylabel=f"foreground Dice, {ROWS[row]}", xticks=numbers)
-    axes.set_xticklabels(numbers)
+    axes.set(xscale="log", xlabel="training volumes", ylabel=f"foreground Dice, {ROWS[row]}", xticks=ticks)
+    axes.set_xticklabels(ticks)
     axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

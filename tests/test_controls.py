@@ -17,5 +17,6 @@ def test_a_shuffled_teacher_has_the_same_numbers_in_every_tensor_at_other_places
     images = torch.rand(1, 1, 32, 32)
     assert not torch.allclose(shuffled(images), teacher(images), atol=1e-2)
     assert shuffled.source.kind == "control"
+    assert shuffled.source.sha256 == again.source.sha256 != teacher.source.sha256
     assert "knows nothing" in str(shuffled.source)
     assert not any(weight.requires_grad for weight in shuffled.parameters())

@@ -106,3 +106,10 @@ def test_bad_sizes_and_taps_are_named():
         ViTConfig(dim=9, depth=1, heads=2, hidden=16, patch=(4, 4), grid=(3, 5))
     with pytest.raises(ValueError, match="activation"):
         ViTConfig(dim=8, depth=1, heads=2, hidden=16, patch=(4, 4), grid=(3, 5), activation="silu")
+
+
+def test_an_attention_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="attention is 'slabs'"):
+        ViT3D(
+            ViTConfig(dim=8, depth=1, heads=2, hidden=8, patch=(4, 4), grid=(2, 2)), token=(1, 4, 4), attention="slabs"
+        )

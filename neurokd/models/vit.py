@@ -83,6 +83,8 @@ class ViT3D(nn.Module):
         attention: str = "volume",
     ) -> None:
         super().__init__()
+        if attention not in ("volume", "slab"):
+            raise ValueError(f"attention is {attention!r}; it must be 'volume' or 'slab'")
         self.config, self.token, self.balance_prefix = config, tuple(token), balance_prefix
         self.attention = attention
         self.patch_embed = PatchEmbed(config, self.token, channels)

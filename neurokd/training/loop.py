@@ -186,7 +186,7 @@ def _with_parts(
 
 
 def _optimizer(model: nn.Module, config: TrainConfig, distillation: Distillation | None) -> torch.optim.Optimizer:
-    """AdamW with a group per rate, and no decay on biases, norms and gates."""
+    """AdamW with a group per rate, and no decay on biases, norms and gates; what has no rate is frozen."""
     split = model.parameter_groups() if hasattr(model, "parameter_groups") else {"new": list(model.parameters())}
     if distillation is not None:
         split["new"] = [*split["new"], *distillation.learned()]
