@@ -4,6 +4,7 @@
     python benchmarks/study.py run headline --jobs 2                 # train what is missing of a table
     python benchmarks/study.py run headline --arm center --seed 1    # one cell
     python benchmarks/study.py test headline                         # once all its cells are trained
+    python benchmarks/study.py export release                        # trained models as folders for from_pretrained
 
 A cell is an arm (a model and how it begins), trained on so many volumes with one seed. All cells of a table see the
 same crops in the same order. Training looks at the validation neurons only; ``test`` is for the end, and refuses to
@@ -273,6 +274,16 @@ def test_cell(cell: dict, settings: dict, folder: Path, threshold: float) -> dic
     return {"rows": rows, "skipped": skipped}
 
 
+def export_cell(cell: dict, settings: dict, run: Path, threshold: float) -> Path:
+    """Write the model of a trained cell beside its run, in the form that `NeuronSegmenter.from_pretrained` reads."""
+    from safetensors.torch import load_file
+
+    model, _, _ = model_of(cell, settings)
+    model.load_state_dict(load_file(run / "best.safetensors"))
+    model.set_threshold(threshold)
+    return model.save_pretrained(run / "model")
+
+
 def scores(probability: np.ndarray, threshold: float, sample: nkd.Sample) -> dict:
     """Return the scores of one volume and of the tree that the tracer makes of it."""
     mask = probability > threshold
@@ -351,7 +362,7 @@ def state_of(cell: dict, settings: dict, out: Path) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("list", "run", "test"))
+    parser.add_argument("action", choices=("list", "run", "test", "export"))
     parser.add_argument("table", nargs="?", help="one of the tables in the settings; all where none is named")
     parser.add_argument("--arm")
     parser.add_argument("--seed", type=int)
@@ -377,6 +388,9 @@ def main() -> None:
         for key, (cell, state) in states.items():
             if all(cell[k] == v for k, v in asked.items()):
                 print(f"{name} {key}: {state}", flush=True)
+                if options.action == "export" and state != "missing" and "student" in settings["arms"][cell["arm"]]:
+                    threshold = json.loads((options.out / name / f"{key}.json").read_text())["threshold"]
+                    print(export_cell(cell, settings, options.runs / name / key, threshold))
                 if state == {"run": "missing", "test": "trained"}.get(options.action):
                     todo.append(cell)
     if not todo:
