@@ -1,12 +1,11 @@
 """Tables and figures of the study, from the results of ``study.py`` alone.
 
-    python benchmarks/report.py                       # every table that has results
-    python benchmarks/report.py headline --out ...    # one
+    python benchmarks/report.py                       # all tables that have results, and the file for the package
 
 Scores are means over the volumes of a row, then over seeds; ± is the standard deviation over seeds. Differences are
-paired: same volume, same seed, same crops. Their 95 % intervals are bootstrap percentiles, volumes and seeds drawn anew
-together, which errs to the wide side (the pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122). A missed neuron
-counts: its HD95 is the volume's diagonal, and "failed" says how many there were.
+those of `neurokd.paired_difference`: same volume, same seed, same crops. A missed neuron counts: its HD95 is the
+volume's diagonal, and "failed" says how many there were. Everything is written to ``results/``, and all cells in short
+to the package's ``study.json``, of which notebook 09 lives.
 """
 
 from __future__ import annotations
@@ -18,13 +17,16 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
-from numpy.typing import NDArray
+
+from neurokd.evaluation.paired import paired_difference
+from neurokd.evaluation.study import study_scores as grid
 
 HERE = Path(__file__).parent
 ROWS = {
     "test": "held-out simulated neurons",
     "shifted": "the same neurons under another microscope",
     "flies": "neurons traced by people, rendered",
+    "real": "real stacks, against an automatic trace (agreement, not accuracy)",
 }
 SCORES = {  # key: heading, decimals
     "dice": ("Dice", 3),
@@ -36,51 +38,44 @@ SCORES = {  # key: heading, decimals
     "dsa": ("DSA voxels", 2),
     "pds": ("PDS", 3),
 }
-DRAWS = 10_000
+KEPT = (
+    "table",
+    "arm",
+    "volumes",
+    "seed",
+    "validation_dice",
+    "threshold",
+    "validations",
+    "cpu_seconds",
+    "parameters",
+    "peak_gb",
+)
 
 
-def results(folder: Path) -> list[dict]:
-    """Return the cells of a table, each with its test rows where it has them."""
+def results(folder: Path, arms: list[str]) -> list[dict]:
+    """Return the cells of a table in the order of the arms, each with its test rows where it has them."""
     cells = []
     for file in sorted(folder.glob("*.json")):
         if not file.name.endswith(".test.json"):
             tested = file.with_suffix(".test.json")
-            rows = json.loads(tested.read_text())["rows"] if tested.exists() else {}
-            cells.append(json.loads(file.read_text()) | {"rows": rows})
-    return cells
+            scored = json.loads(tested.read_text()) if tested.exists() else {}
+            rows = {"rows": scored.get("rows", {}), "skipped": scored.get("skipped", {})}
+            cells.append(json.loads(file.read_text()) | rows)
+    return sorted(cells, key=lambda c: (c["volumes"], arms.index(c["arm"]), c["seed"]))
 
 
-def grid(cells: list[dict], arm: str, volumes: int, row: str, score: str) -> NDArray[np.float64]:
-    """Return an arm's scores as (seed, volume); one row for an arm without seeds."""
-    of = sorted(
-        (c["seed"], c) for c in cells if c["arm"] == arm and (c["volumes"] == volumes or not c["made_with"]["arm"])
-    )
-    return np.array([[r[score] for r in cell["rows"][row]] for _, cell in of], dtype=float)
-
-
-def difference(a: NDArray, b: NDArray, *, seed: int = 0) -> tuple[float, float, float]:
-    """Return the mean paired difference a - b and its bootstrap interval.
-
-    Parameters
-    ----------
-    a, b
-        (seeds, volumes); of an arm without seeds (1, volumes).
-    seed
-        Of the draws.
-    """
-    apart = a - b
-    seeds, volumes = apart.shape
-    rng = np.random.default_rng(seed)
-    s = rng.integers(seeds, size=(DRAWS, seeds))
-    v = rng.integers(volumes, size=(DRAWS, volumes))
-    means = apart[s[:, :, None], v[:, None, :]].mean(axis=(1, 2))
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(apart.mean()), float(low), float(high)
+def in_short(cell: dict) -> dict:
+    """Return what a notebook needs of a cell."""
+    rounded = {
+        row: [{k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in of]
+        for row, of in cell["rows"].items()
+    }
+    return {k: cell[k] for k in KEPT if k in cell} | {"commit": cell["machine"]["commit"], "rows": rounded}
 
 
 def sizes(cells: list[dict]) -> list[tuple[str, int]]:
-    """Return (arm, volumes) of all cells, by volumes, then by arm."""
-    return sorted({(c["arm"], c["volumes"]) for c in cells}, key=lambda pair: (pair[1], pair[0]))
+    """Return (arm, volumes) of all cells, in their order."""
+    return list(dict.fromkeys((c["arm"], c["volumes"]) for c in cells))
 
 
 def training_table(cells: list[dict]) -> str:
@@ -114,23 +109,56 @@ def scores_table(cells: list[dict], row: str) -> str:
     for arm, volumes in sizes(cells):
         figures = []
         for score, (_, digits) in SCORES.items():
-            by_seed = grid(cells, arm, volumes, row, score).mean(axis=1)
+            by_seed = grid(cells, arm, score, volumes=volumes, row=row).mean(axis=1)
             spread = f" ± {by_seed.std(ddof=1):.{digits}f}" if len(by_seed) > 1 else ""
             figures.append(f"{by_seed.mean():.{digits}f}{spread}")
-        failed = grid(cells, arm, volumes, row, "failed")
+        failed = grid(cells, arm, "failed", volumes=volumes, row=row)
         lines.append(f"| {arm} | {volumes} | {' | '.join(figures)} | {int(failed.sum())} of {failed.size} |")
     return "\n".join(lines)
 
 
+def compared(cells: list[dict], wanted: dict, row: str) -> dict:
+    """Return a paired difference in points (hundredths) or per cent, its interval, and the verdict on what was asked.
+
+    Parameters
+    ----------
+    cells
+        Of one table.
+    wanted
+        ``of`` an arm, ``from`` another or the best of a list, each as ``[arm, volumes]``; ``score``; ``asked``, what
+        the difference should reach (a negative figure: at most); ``relative`` for per cent.
+    row
+        Which neurons.
+    """
+    score, relative = wanted["score"], wanted.get("relative", False)
+    (one, n), others = wanted["of"], wanted["from"]
+    others = others if isinstance(others[0], list) else [others]
+    lowest_is_best = score in ("hd95", "esa", "dsa", "pds")
+    means = {(arm, m): grid(cells, arm, score, volumes=m, row=row).mean() for arm, m in others}
+    other, m = (min if lowest_is_best else max)(means, key=means.get)
+    a, b = (grid(cells, arm, score, volumes=k, row=row) for arm, k in ((one, n), (other, m)))
+    figures = [100 * f if not relative else f for f in paired_difference(a, b, relative=relative)]
+    asked, verdict = wanted.get("asked"), ""
+    if asked is not None and asked != 0:
+        verdict = "reached" if (figures[0] <= asked if asked < 0 else figures[0] >= asked) else "not reached"
+    elif asked == 0:
+        verdict = "0 is in the interval" if figures[1] <= 0 <= figures[2] else "0 is not in the interval"
+    name = f"{one} - {other}" if n == m else f"{one} ({n} volumes) - {other} ({m})"
+    words = f"{SCORES[score][0].removesuffix(' µm')}, {'%' if relative else 'points'}"
+    return {"name": name, "score": words, "asked": asked, "verdict": verdict} | dict(
+        zip(("mean", "low", "high"), figures, strict=True)
+    )
+
+
 def comparison_table(cells: list[dict], comparisons: list[dict], rows: list[str]) -> str:
     """Paired differences with their intervals."""
-    lines = ["| row | comparison | score | difference | 95 % interval | asked |", "|---|---|---|---|---|---|"]
+    lines = ["| row | comparison | score | difference | 95 % interval | asked | |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         for wanted in comparisons:
-            (one, n), (other, m), score = wanted["of"], wanted["from"], wanted["score"]
-            mean, low, high = difference(grid(cells, one, n, row, score), grid(cells, other, m, row, score))
-            figures = f"{mean:+.3f} | {low:+.3f} to {high:+.3f} | {wanted.get('asked', '')}"
-            lines.append(f"| {row} | {one} ({n}) - {other} ({m}) | {SCORES[score][0]} | {figures} |")
+            c = compared(cells, wanted, row)
+            asked = [f"{c['asked']:+g}", c["verdict"]] if row == "test" and c["asked"] is not None else ["", ""]
+            figures = [f"{c['mean']:+.2f}", f"{c['low']:+.2f} to {c['high']:+.2f}", *asked]
+            lines.append(f"| {row} | {c['name']} | {c['score']} | {' | '.join(figures)} |")
     return "\n".join(lines)
 
 
@@ -138,15 +166,33 @@ def efficiency(cells: list[dict], row: str, file: Path) -> None:
     """Draw Dice over the number of training volumes."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     ticks = sorted({n for _, n in sizes(cells)})
-    for arm in sorted({arm for arm, _ in sizes(cells)}):
-        numbers = sorted({n for name, n in sizes(cells) if name == arm})
-        by_seed = [grid(cells, arm, n, row, "dice").mean(axis=1) for n in numbers]
-        mean = np.array([values.mean() for values in by_seed])
-        axes.plot(numbers, mean, marker="o", label=arm)
+    for arm in dict.fromkeys(arm for arm, _ in sizes(cells)):
+        numbers = [n for name, n in sizes(cells) if name == arm]
+        by_seed = [grid(cells, arm, volumes=n, row=row).mean(axis=1) for n in numbers]
+        axes.plot(numbers, [values.mean() for values in by_seed], marker="o", label=arm)
         axes.fill_between(numbers, [v.min() for v in by_seed], [v.max() for v in by_seed], alpha=0.2)
     axes.set(xscale="log", xlabel="training volumes", ylabel=f"foreground Dice, {ROWS[row]}", xticks=ticks)
     axes.set_xticklabels(ticks)
     axes.minorticks_off()
+    finish(figure, axes, file)
+
+
+def curves(cells: list[dict], file: Path) -> None:
+    """Draw validation Dice over the steps, a line for each arm: the mean over seeds, seeds as dots."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    trained = [c for c in cells if "validations" in c]
+    for arm, volumes in sizes(trained):
+        of = [c["validations"] for c in trained if (c["arm"], c["volumes"]) == (arm, volumes)]
+        steps = [v["step"] for v in of[0]]
+        dice = np.array([[v["val_dice"] for v in seed] for seed in of])
+        (line,) = axes.plot(steps, dice.mean(axis=0), label=arm)
+        axes.plot(steps, dice.T, ".", color=line.get_color(), alpha=0.5)
+    axes.set(xlabel="step (one crop each)", ylabel="foreground Dice on validation neurons")
+    finish(figure, axes, file)
+
+
+def finish(figure: plt.Figure, axes: plt.Axes, file: Path) -> None:
+    """Give a figure its legend and write it."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(file, dpi=150)
@@ -154,9 +200,14 @@ def efficiency(cells: list[dict], row: str, file: Path) -> None:
 
 
 def page(name: str, cells: list[dict], table: dict, out: Path) -> str:
-    """Return the page of one table, and draw its figure where it has several numbers of volumes."""
+    """Return the page of one table, and draw its figures."""
     rows = [row for row in ROWS if all(cell["rows"].get(row) for cell in cells)]
     text = [f"### {table.get('title', name)}", training_table(cells)]
+    curves(cells, out / f"study_{name}_curves.png")
+    for row, reason in {k: v for cell in cells for k, v in cell["skipped"].items()}.items():
+        text.append(f"Not scored: {row}, {reason}.")
+    if not rows:
+        text.append("Trained, but not tested yet.")
     for row in rows:
         text += [f"**{row}**: {ROWS[row]}.", scores_table(cells, row)]
     if rows and table.get("comparisons"):
@@ -169,18 +220,23 @@ def page(name: str, cells: list[dict], table: dict, out: Path) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*")
     parser.add_argument("--config", type=Path, default=HERE / "study.yaml")
     parser.add_argument("--results", type=Path, default=HERE / "results" / "study")
     parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--package", type=Path, default=HERE.parent / "neurokd" / "evaluation" / "study.json")
     options = parser.parse_args()
-    tables = yaml.safe_load(options.config.read_text())["tables"]
-    for name in options.tables or tables:
-        cells = results(options.results / name)
+    settings = yaml.safe_load(options.config.read_text())
+    everything = []
+    for name, table in settings["tables"].items():
+        cells = results(options.results / name, list(settings["arms"]))
         if cells:
-            text = page(name, cells, tables[name], options.out)
+            everything += cells
+            text = page(name, cells, table, options.out)
             (options.out / f"study_{name}.md").write_text(text, encoding="utf-8")
             print(text)
+    short = {k: settings[k] for k in ("data", "training", "student", "arms", "tables")}
+    lines = ",\n".join(json.dumps(in_short(cell)) for cell in everything)
+    options.package.write_text(f'{json.dumps(short)[:-1]}, "cells": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -45,8 +45,11 @@ from .evaluation.branching import strahler_order as strahler_order
 from .evaluation.branching import tip_scores as tip_scores
 from .evaluation.evaluate import evaluate_masks as evaluate_masks
 from .evaluation.evaluate import evaluate_samples as evaluate_samples
+from .evaluation.paired import paired_difference as paired_difference
 from .evaluation.ranking import average_precision as average_precision
 from .evaluation.report import Report as Report
+from .evaluation.study import load_study as load_study
+from .evaluation.study import study_scores as study_scores
 from .evaluation.surface import hd95 as hd95
 from .evaluation.surface import hd95_area as hd95_area
 from .evaluation.surface import hd95_pooled as hd95_pooled

@@ -80,28 +80,43 @@ def test_the_test_neurons_wait_until_every_cell_is_trained(settings, tmp_path, m
 
 
 def test_a_report_holds_every_arm_and_its_scores(settings, results, tmp_path):
-    cells = report.results(results / "all")
-    comparison = {"of": ["center", 1], "from": ["threshold", 1], "score": "dice"}
+    cells = report.results(results / "all", list(settings["arms"]))
+    comparison = {"of": ["center", 1], "from": [["threshold", 1], ["unet", 1]], "score": "dice", "asked": 100}
     text = report.page("all", cells, settings["tables"]["all"] | {"comparisons": [comparison]}, tmp_path)
-    for arm in settings["tables"]["all"]["arms"]:
-        assert f"| {arm} | 1 |" in text
+    assert [arm for arm, _ in report.sizes(cells)] == sorted(
+        settings["tables"]["all"]["arms"], key=list(settings["arms"]).index
+    )
     (threshold,) = (cell for cell in cells if cell["arm"] == "threshold")
     mean = np.mean([row["dice"] for row in threshold["rows"]["test"]])
     assert f"| threshold | 1 | {mean:.3f} |" in text
-    assert "center (1) - threshold (1) | Dice" in text
+    assert "| +100 | not reached |" in text
+    assert (tmp_path / "study_all_curves.png").stat().st_size > 5_000
 
 
-def test_differences_are_paired_and_their_interval_is_that_of_the_pairs():
-    rng = np.random.default_rng(0)
-    volumes = rng.normal(size=12)  # hard and easy ones: large, but the same for both arms
-    one, other = volumes + 0.1 + 0.01 * rng.normal(size=(3, 12)), np.tile(volumes, (3, 1))
-    mean, low, high = report.difference(one, other)
-    assert mean == pytest.approx(0.1, abs=0.01)
-    assert low < mean < high
-    # Drawing rows and columns of independent values triples the variance of their mean (Owen 2007).
-    assert high - low == pytest.approx(2 * 1.96 * 3**0.5 * 0.01 / 6, rel=0.1)
-    assert report.difference(one, one) == (0.0, 0.0, 0.0)
-    assert report.difference(one, volumes[None])[0] == pytest.approx(mean)  # an arm without seeds
+def cell(arm, seed, dice, hd95):
+    rows = {"test": [{"dice": d, "hd95": h} for d, h in zip(dice, hd95, strict=True)]}
+    return {"arm": arm, "volumes": 4, "seed": seed, "validations": [], "rows": rows}
+
+
+@pytest.mark.parametrize(
+    ("score", "relative", "asked", "mean", "verdict"),
+    [
+        ("dice", False, 10, 10, "reached"),
+        ("dice", False, 10.1, 10, "not reached"),
+        ("dice", False, 0, 10, "0 is not in the interval"),
+        ("hd95", True, -50, -50, "reached"),
+        ("hd95", True, -51, -50, "not reached"),
+    ],
+)
+def test_a_verdict_is_about_the_best_rival(score, relative, asked, mean, verdict):
+    ours = [cell("full", seed, (0.5, 0.75), (1, 2)) for seed in (0, 1)]
+    rivals = [cell("unet", 0, (0.4, 0.65), (2, 4)), cell("unet", 1, (0.4, 0.65), (2, 4))]
+    weak = [cell("threshold", 0, (0.1, 0.2), (20, 40))]
+    wanted = {"of": ["full", 4], "from": [["threshold", 4], ["unet", 4]], "score": score, "asked": asked}
+    found = report.compared([*ours, *rivals, *weak], wanted | {"relative": relative}, "test")
+    assert found["name"] == "full - unet"
+    assert found["mean"] == pytest.approx(mean)
+    assert found["verdict"] == verdict
 
 
 @pytest.mark.parametrize("arm", ["unet", "center"])

@@ -1,0 +1,54 @@
+"""The results that come with the package: read, and the same as the files they were gathered from."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import neurokd as nkd
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+
+def test_scores_are_seeds_by_neurons_in_the_order_of_the_seeds():
+    def cell(seed, dice, **more):
+        return {"arm": "a", "volumes": 4, "seed": seed, "rows": {"test": [{"dice": d} for d in dice]}} | more
+
+    trained = [cell(1, (0.3, 0.4), validations=[]), cell(0, (0.1, 0.2), validations=[])]
+    assert nkd.study_scores(trained, "a").tolist() == [[0.1, 0.2], [0.3, 0.4]]
+    assert nkd.study_scores([cell(0, (0.5,))], "a", volumes=16).tolist() == [[0.5]]  # one that is not trained
+    with pytest.raises(ValueError, match="'a' with 16 volumes"):
+        nkd.study_scores(trained, "a", volumes=16)
+    with pytest.raises(ValueError, match="'shifted'"):
+        nkd.study_scores(trained, "a", row="shifted")
+
+
+def test_the_package_holds_what_the_result_files_hold():
+    import report
+
+    study, settings = nkd.load_study(), yaml.safe_load((ROOT / "benchmarks" / "study.yaml").read_text())
+    assert study["data"] == settings["data"] and study["arms"] == settings["arms"]
+    there = {(c["table"], c["arm"], c["volumes"], c["seed"]): c for c in study["cells"]}
+    files = [f for f in (ROOT / "benchmarks/results/study").glob("*/*.json") if not f.name.endswith(".test.json")]
+    assert len(files) == len(there) > 0
+    for file in files:
+        cell = json.loads(file.read_text())
+        ours = there[tuple(cell[k] for k in report.NAMED)]
+        assert ours["validation_dice"] == cell["validation_dice"]
+        tested = file.with_suffix(".test.json")
+        if tested.exists():
+            dice = [r["dice"] for r in json.loads(tested.read_text())["rows"]["test"]]
+            np.testing.assert_allclose([r["dice"] for r in ours["rows"]["test"]], dice, atol=5e-5)
+
+
+def test_the_headline_table_is_whole():
+    study = nkd.load_study()
+    table = study["tables"]["headline"]
+    cells = [cell for cell in study["cells"] if cell["table"] == "headline"]
+    for arm in table["arms"]:
+        expected = (len(table["seeds"]) if study["arms"][arm] else 1, study["data"]["test"])
+        assert nkd.study_scores(cells, arm).shape == expected
