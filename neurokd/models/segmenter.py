@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from neurokd.models.config import PRESETS, SegmenterConfig
 from neurokd.models.decoders import DECODERS
 from neurokd.models.families import vit_config
-from neurokd.models.storage import read_model, write_model
+from neurokd.models.storage import model_folder, read_model, write_model
 from neurokd.models.transfer import transfer_weights
 from neurokd.models.tube_kernel import TubeConfig
 from neurokd.models.tubular import add_tubes
@@ -252,7 +252,7 @@ class NeuronSegmenter(nn.Module):
         self.config = replace(self.config, threshold=float(threshold))
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` into a new folder.
+        """Write ``config.json`` and ``model.safetensors`` (float16 if ``model.half()`` was called) into a new folder.
 
         Parameters
         ----------
@@ -274,16 +274,29 @@ class NeuronSegmenter(nn.Module):
         return write_model(folder, self.config, self.state_dict(), overwrite=overwrite)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> NeuronSegmenter:
-        """Load a model written by :meth:`save_pretrained`, in evaluation mode.
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str]) -> NeuronSegmenter:
+        """Load a released model by its name, or one written by :meth:`save_pretrained`, in evaluation mode.
+
+        Parameters
+        ----------
+        name_or_folder
+            ``"neurokd-tiny"``, which comes with the package: a small student for neurites at 0.38 µm a voxel, made on
+            simulated neurons. Or a folder. What could mean both is an error; ``"./neurokd-tiny"`` and a ``Path`` are
+            folders.
+
+        Returns
+        -------
+        NeuronSegmenter
+            With float32 weights, also where the file holds float16.
 
         Raises
         ------
         FileNotFoundError
-            If a file is missing.
+            If there is no such model, or a file of it is missing.
         ValueError
-            If a file is damaged or the two do not fit together.
+            If a file is damaged, the two do not fit together, or the string names a released model and a folder.
         """
+        folder = model_folder(name_or_folder)
         config, state = read_model(folder)
         model = cls(config)
         try:
