@@ -55,7 +55,7 @@ print("results go to", folder)
 # %% [markdown]
 # ## First, what comes out
 #
-# `neurokd-tiny` comes with the package, so that you see the end of the way before you walk it: a small student that the makers of this package have trained, on simulated neurons only and towards the probabilities that a larger student gave for them. Its *model card*, in the same folder as its weights, says how it was made and how good it is on neurons that it had not seen. This neuron is such a one:
+# Before the way, its end. `neurokd-tiny` is a small network that comes with the package, already trained by the package's makers: on simulated neurons only, and towards the probabilities that a larger network of the same kind gave for them. How that was done, and how good it is on neurons that it had not seen, is on its *model card*, a page of the book and `weights/neurokd-tiny/README.md` in the package. The neuron below is one that it had not seen.
 
 # %%
 unseen = nkd.simulated_neurons(1, seed=1, shape=(32, 96, 96) if short else (96, 128, 128))[0]
@@ -201,7 +201,7 @@ if not short:
     assert means["student"]["dice"] > means["threshold"]["dice"]
 
 # %% [markdown]
-# And both students on the neuron of the first picture. They differ in size, in what they learnt from and for how long, and one neuron is one neuron:
+# And both networks on the neuron of the first picture. They differ in size, in what they learnt from and in how long, and one neuron is one neuron: a look, not a contest.
 
 # %%
 yours = nkd.predict(student, unseen.volume)
@@ -298,7 +298,7 @@ for item in sorted(folder.rglob("*")):
 # %% [markdown]
 # ## What was learnt
 #
-# - From stack to tree are three calls: load a student, `predict`, `trace`. One student comes with the package.
+# - From stack to tree are three calls: load a trained network, `predict`, `trace`. One comes with the package.
 # - A 2D teacher becomes a 3D student by changing one layer, and a few minutes of training on simulated neurons give a segmenter that beats the best threshold.
 # - Dice of a realistic neuron is far from 1: neurites are two voxels wide, and an error of one voxel costs half of the overlap.
 # - HD95 does not follow: what the student invents far from the neuron are fibres of other cells and bright specks, which a few minutes do not teach it to leave out. The traces are longer than the truth for the same reason.
