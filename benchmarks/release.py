@@ -40,6 +40,10 @@ assert PART not in PARTS.values(), f"stream {PART} is one of the study's"
 SIZE = {"dim": 192, "depth": 6, "heads": 3, "width": 16, "decoder": "hybrid", "token": (4, 8, 8)}
 SHOWN = ("average_precision", "dice", "cldice", "hd95", "length_f1")
 ASKED = ("neurons", "steps", "lr", "weight", "temperature", "seed")  # arguments that the card repeats
+LICENCES = {
+    "vit_small_patch14_dinov2.saliency": "The licence of those is not stated: the package that carries them is MIT, "
+    "and DINOv2, of which they are a fine-tuned copy, is Apache-2.0.",
+}
 WEIGHTS, CARD = "model.safetensors", "README.md"
 
 
@@ -213,13 +217,12 @@ def text_of_card(results: dict) -> str:
             f"{small['teacher']}"
         )
         licence = (
-            "They are derived, by distillation through `small`, from the weights of that 2D teacher. Where its source "
-            "above says that their licence is not stated, it is not: the package that carries them is MIT, and DINOv2, "
-            "of which they are a fine-tuned copy, is Apache-2.0."
+            "The weights are derived, by distillation through `small`, from those of that 2D teacher. "
+            f"{known_licence(small['teacher'])}"
         )
     else:
         origin = "`small` began from random weights, not from a 2D teacher"
-        licence = "No weights of others are in them."
+        licence = "The weights are derived from no weights of others."
     return (
         (HERE / "release_card.md")
         .read_text()
@@ -245,6 +248,14 @@ def text_of_card(results: dict) -> str:
             **{key: made[key] for key in ASKED},
         )
     )
+
+
+def known_licence(teacher: str) -> str:
+    """Return what is known of the licence of a teacher, named as in a model's settings."""
+    name = teacher.split()[0]
+    if name not in LICENCES:
+        raise SystemExit(f"a card says what is known of its teacher's licence; write that of {name!r} into LICENCES")
+    return LICENCES[name]
 
 
 def cpu_of(results: dict, method: str) -> float:

@@ -60,6 +60,7 @@ def test_float16_is_stored_and_float32_is_read(tmp_path):
     exact = {key: value.clone() for key, value in model.state_dict().items()}
     whole, half = model.save_pretrained(tmp_path / "whole"), model.half().save_pretrained(tmp_path / "half")
     assert {value.dtype for value in load_file(half / "model.safetensors").values()} == {torch.float16}
+    assert [path.stat().st_mode & 0o044 for path in sorted(half.iterdir())] == [0o044, 0o044]  # others may read it
     for folder, expected in ((whole, exact), (half, {key: value.half().float() for key, value in exact.items()})):
         loaded = nkd.NeuronSegmenter.from_pretrained(folder).state_dict()
         assert {value.dtype for value in loaded.values()} == {torch.float32}
@@ -108,6 +109,12 @@ def test_a_student_that_equals_its_teacher_is_left_alone_and_the_teacher_always(
         assert teacher.factor.grad is None
     with pytest.raises(ValueError, match="temperature 0"):
         release.SoftTargets(teacher, sha256="", temperature=0)
+
+
+def test_a_teacher_whose_licence_nobody_looked_up_gets_no_card():
+    assert "not stated" in release.known_licence(f"{nkd.DEFAULT_TEACHER} (wheel: somewhere; sha256 0)")
+    with pytest.raises(SystemExit, match=r"'vit_huge\.private' into LICENCES"):
+        release.known_licence("vit_huge.private (file: mine)")
 
 
 # --- the script, in a setting so small that nothing is learnt
@@ -160,12 +167,15 @@ def test_nothing_is_replaced_unasked_and_scores_are_of_the_weights_that_are_ther
     other = segmenter(seed=1).save_pretrained(tmp_path / "other")
     with pytest.raises(SystemExit, match="has weights"):
         release.main([*arguments(made, "card", "--overwrite"), "--from", str(other)])
+    with pytest.raises(ValueError, match=r"made with other settings: \{'distillation\.weight': 1\.0\}"):
+        release.main([*arguments(made, "train", "--overwrite"), "--weight", "2"])
     before = json.loads((made / "release.json").read_text())
-    release.main(arguments(made, "card", "--overwrite"))
-    after = json.loads((made / "release.json").read_text())
-    assert before["tiny"] == after["tiny"]
-    for method, rows in before["scores"].items():
-        assert [v["dice"] for v in rows["test"]] == [v["dice"] for v in after["scores"][method]["test"]]
+    for action in ("train", "card"):  # the run is done, so it is only taken up
+        release.main(arguments(made, action, "--overwrite"))
+        after = json.loads((made / "release.json").read_text())
+        assert before["tiny"] == after["tiny"]
+        for method, rows in before["scores"].items():
+            assert [v["dice"] for v in rows["test"]] == [v["dice"] for v in after["scores"][method]["test"]]
 
 
 def agrees(folder, results):

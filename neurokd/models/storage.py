@@ -63,7 +63,8 @@ def write_model(
         (temporary / CONFIG).write_text(json.dumps(asdict(config), indent=1) + "\n")
         if folder.exists():
             shutil.rmtree(folder)
-        temporary.chmod(0o755)  # temporary folders are their owner's alone
+        temporary.chmod(0o755)  # temporary folders are their owner's alone, and so is what safetensors writes
+        (temporary / WEIGHTS).chmod(0o644)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
