@@ -4,6 +4,7 @@
     python benchmarks/study.py run headline --jobs 2                 # train what is missing of a table
     python benchmarks/study.py run headline --arm center --seed 1    # one cell
     python benchmarks/study.py test headline                         # once all its cells are trained
+    python benchmarks/study.py export release                        # trained models as folders for from_pretrained
 
 A cell is an arm (a model and how it begins), trained on so many volumes with one seed. All cells of a table see the
 same crops in the same order. Training looks at the validation neurons only; ``test`` is for the end, and refuses to
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import product
@@ -33,31 +34,71 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import neurokd as nkd
-from neurokd.data.simulate import place
+from neurokd.data.simulate import largest_part, place
 
 HERE = Path(__file__).parent
 PARTS = {"train": 0, "validation": 1, "test": 2, "shifted": 2}  # each part has a stream of its own
-ROWS = ("test", "shifted", "flies")
+ROWS = ("test", "shifted", "flies", "real")
 
 
-class PaddedUNet(nn.Module):
-    """MONAI's BasicUNet on crops of any size: it halves every axis four times, so flat crops are padded with zeros."""
+class Padded(nn.Module):
+    """A network of MONAI's on crops of any size: they halve every axis several times, so crops are padded with zeros.
 
-    def __init__(self, **settings: Any) -> None:
+    Parameters
+    ----------
+    network
+        Name of a class in `monai.networks.nets`.
+    multiple
+        Of what the sizes must be multiples.
+    crop
+        Size (z, y, x) of the crops, for networks made for one size (`img_size: crop` among the settings).
+    settings
+        Of the network.
+    """
+
+    def __init__(self, network: str, crop: tuple[int, int, int], *, multiple: int = 16, **settings: Any) -> None:
         super().__init__()
-        from monai.networks.nets import BasicUNet
+        from monai.networks import nets
 
-        self.net = BasicUNet(spatial_dims=3, in_channels=1, out_channels=1, **settings)
-        nn.init.constant_(self.net.final_conv.bias, -4.6)  # as our own models: the share of foreground
+        if settings.get("img_size") == "crop":
+            settings["img_size"] = [size + -size % multiple for size in crop]
+        self.multiple = multiple
+        self.net = getattr(nets, network)(spatial_dims=3, in_channels=1, out_channels=1, **settings)
+        last = [m for m in self.net.modules() if isinstance(m, nn.Conv3d) and m.out_channels == 1][-1]
+        nn.init.constant_(last.bias, -4.6)  # as our own models: the share of foreground
 
     def forward(self, volume: Tensor) -> Tensor:
         """Map ``b 1 z y x`` to logits of that shape."""
         z, y, x = volume.shape[2:]
-        return self.net(F.pad(volume, (0, -x % 16, 0, -y % 16, 0, -z % 16)))[..., :z, :y, :x]
+        missing = [-size % self.multiple for size in (z, y, x)]
+        return self.net(F.pad(volume, [0, missing[2], 0, missing[1], 0, missing[0]]))[..., :z, :y, :x]
+
+
+def in_bf16(model: nn.Module) -> nn.Module:
+    """Make a model compute in bf16 on a CPU, which on those that have instructions for it takes a half to a quarter.
+
+    Convolutions of few voxels stay in float32: their weight gradients come out wrong in bf16 (torch 2.15, AMD EPYC),
+    and they cost little. A test compares all gradients with those of float32.
+    """
+
+    def careful(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def run(x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=x[0, 0].numel() > 1024):
+                return forward(x if x[0, 0].numel() > 1024 else x.float())
+
+        return run
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            module.forward = careful(module.forward)
+    name = "forward_with_tokens" if hasattr(model, "forward_with_tokens") else "forward"
+    setattr(model, name, torch.autocast("cpu", torch.bfloat16)(getattr(model, name)))
+    return model
 
 
 def merged(base: dict, over: dict) -> dict:
@@ -70,8 +111,8 @@ def merged(base: dict, over: dict) -> dict:
 
 def neurons(data: dict, part: str, n: int | None = None) -> list[nkd.Sample]:
     """Return the first n neurons of a part; which they are does not depend on n."""
-    if part == "flies":
-        return flies(data)
+    if part in ("flies", "real"):
+        return flies(data) if part == "flies" else real(data)
     microscope = None
     if part == "shifted":
         usual, shift = nkd.Microscope(), data["shifted"]
@@ -86,11 +127,26 @@ def neurons(data: dict, part: str, n: int | None = None) -> list[nkd.Sample]:
     return nkd.simulated_neurons(n, seed=seed, shape=tuple(data["shape"]), microscope=microscope)
 
 
-def flies(data: dict) -> list[nkd.Sample]:
-    """Render parts of neurons that people traced; none where their files are not at hand."""
+def files(pattern: str, source: str) -> list[Path]:
+    """Return files in the folder NEUROKD_DATA, in order.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are none; says where they are to be had.
+    """
     folder = os.environ.get("NEUROKD_DATA")
+    found = sorted(Path(folder).glob(pattern)) if folder else []
+    if not found:
+        raise FileNotFoundError(f"no {pattern} in the folder that NEUROKD_DATA names; {source}")
+    return found
+
+
+def flies(data: dict) -> list[nkd.Sample]:
+    """Render parts of neurons that people traced."""
+    source = "they are written by nat, natverse.org: write.neurons(Cell07PNs, dir='swc_fly', format='swc')"
     samples = []
-    for number, path in enumerate(sorted(Path(folder).glob("swc_fly/*.swc"))[: data["flies"]] if folder else []):
+    for number, path in enumerate(files("swc_fly/*.swc", source)[: data["flies"]]):
         rng = np.random.default_rng([data["seed"], number])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some of these files need the root mended
@@ -101,12 +157,29 @@ def flies(data: dict) -> list[nkd.Sample]:
     return samples
 
 
+def real(data: dict) -> list[nkd.Sample]:
+    """Return the fullest part of each real stack; its "mask" is an automatic trace, one voxel thick."""
+    source = "they are tests/data/*.tif with their traces, of github.com/RivuletStudio/rivuletpy"
+    samples = []
+    for path in files("real/*.tif", source):
+        volume, tree = nkd.read_volume(path), nkd.read_swc(path.with_suffix(".swc"))
+        size = np.minimum(data["shape"], volume.shape)
+        bright = ndimage.uniform_filter((volume > 0).astype(np.float32), size, mode="constant")
+        corner = np.clip(np.unravel_index(bright.argmax(), volume.shape) - size // 2, 0, volume.shape - size)
+        end = corner + size
+        part = largest_part(tree, ((tree.zyx >= corner) & (tree.zyx <= end - 1)).all(axis=1))
+        part = part.translate(-corner[::-1])
+        mask = nkd.rasterise(part, size)
+        samples.append(nkd.Sample(path.stem, volume[tuple(map(slice, corner, end))], mask, part, (1.0, 1.0, 1.0)))
+    return samples
+
+
 def build(arm: dict, settings: dict, crop: tuple[int, int, int], seed: int) -> tuple[nn.Module, dict]:
     """Make the untrained model of an arm, and what `nkd.train` gets beside it."""
     torch.manual_seed(seed)
     if "network" in arm:
-        return PaddedUNet(**arm.get("options", {})), {}
-    teacher = nkd.load_teacher(settings["teacher"])
+        return Padded(arm["network"], crop, **arm.get("options", {})), {}
+    teacher = nkd.load_teacher(arm.get("teacher", settings["teacher"]))
     wanted = merged(settings["student"], arm["student"])
     if wanted.get("tube"):
         wanted["tube"] = nkd.TubeConfig(**wanted["tube"])
@@ -127,14 +200,16 @@ def made_with(cell: dict, settings: dict) -> dict:
         return {"data": data, "arm": arm}
     table = settings["tables"][cell["table"]]
     training = settings["training"] | table.get("training", {}) | arm.get("training", {})
-    chosen = {"data": data, "training": training | {"seed": cell["seed"]}, "arm": arm}
+    training |= {"seed": cell["seed"]}
+    chosen = {"data": data, "training": training, "arm": arm, "cpu_bf16": settings["cpu_bf16"]}
     return chosen | ({"student": settings["student"], "teacher": settings["teacher"]} if "student" in arm else {})
 
 
 def model_of(cell: dict, settings: dict) -> tuple[nn.Module, dict, nkd.TrainConfig]:
     """Return an arm's untrained model, what `nkd.train` gets beside it, and the settings of its training."""
     config = nkd.TrainConfig(**made_with(cell, settings)["training"])
-    return *build(settings["arms"][cell["arm"]], settings, config.crop, cell["seed"]), config
+    model, options = build(settings["arms"][cell["arm"]], settings, config.crop, cell["seed"])
+    return in_bf16(model) if settings["cpu_bf16"] else model, options, config
 
 
 def train_cell(cell: dict, settings: dict, folder: Path) -> dict:
@@ -180,10 +255,15 @@ def test_cell(cell: dict, settings: dict, folder: Path, threshold: float) -> dic
         if not weights.is_file():
             raise FileNotFoundError(f"{weights} is missing; this cell was trained elsewhere: train it again with --out")
         model.load_state_dict(load_file(weights))
-    rows = {}
+    rows, skipped = {}, {}
     for row in ROWS:
+        try:
+            samples = neurons(settings["data"], row)
+        except FileNotFoundError as error:  # of files that may not be handed on
+            skipped[row] = str(error)
+            continue
         rows[row] = []
-        for sample in neurons(settings["data"], row):
+        for sample in samples:
             start = time.process_time()
             grey = nkd.scale_intensity(sample.volume)
             probability = grey if model is None else nkd.predict(model, sample.volume, window=config.crop)
@@ -191,7 +271,17 @@ def test_cell(cell: dict, settings: dict, folder: Path, threshold: float) -> dic
             rows[row].append(
                 {"name": sample.name, "cpu_seconds": round(cpu, 2)} | scores(probability, threshold, sample)
             )
-    return {"rows": rows}
+    return {"rows": rows, "skipped": skipped}
+
+
+def export_cell(cell: dict, settings: dict, run: Path, threshold: float) -> Path:
+    """Write the model of a trained cell beside its run, in the form that `NeuronSegmenter.from_pretrained` reads."""
+    from safetensors.torch import load_file
+
+    model, _, _ = model_of(cell, settings)
+    model.load_state_dict(load_file(run / "best.safetensors"))
+    model.set_threshold(threshold)
+    return model.save_pretrained(run / "model")
 
 
 def scores(probability: np.ndarray, threshold: float, sample: nkd.Sample) -> dict:
@@ -272,21 +362,21 @@ def state_of(cell: dict, settings: dict, out: Path) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("list", "run", "test"))
+    parser.add_argument("action", choices=("list", "run", "test", "export"))
     parser.add_argument("table", nargs="?", help="one of the tables in the settings; all where none is named")
     parser.add_argument("--arm")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--volumes", type=int)
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time; each gets its share of the cores")
-    parser.add_argument("--preset", help="settings over the others, such as 'gpu'")
+    parser.add_argument("--preset", action="append", default=[], help="settings over the others, such as 'gpu'")
     parser.add_argument("--config", type=Path, default=HERE / "study.yaml")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "study")
     parser.add_argument("--runs", type=Path, default=Path("runs/study"))
     options = parser.parse_args()
     settings = yaml.safe_load(options.config.read_text())
     presets = settings.pop("presets")
-    if options.preset:
-        settings = merged(settings, presets[options.preset])
+    for name in options.preset:
+        settings = merged(settings, presets[name])
 
     asked = {k: getattr(options, k) for k in ("arm", "seed", "volumes") if getattr(options, k) is not None}
     todo = []
@@ -298,6 +388,9 @@ def main() -> None:
         for key, (cell, state) in states.items():
             if all(cell[k] == v for k, v in asked.items()):
                 print(f"{name} {key}: {state}", flush=True)
+                if options.action == "export" and state != "missing" and "student" in settings["arms"][cell["arm"]]:
+                    threshold = json.loads((options.out / name / f"{key}.json").read_text())["threshold"]
+                    print(export_cell(cell, settings, options.runs / name / key, threshold))
                 if state == {"run": "missing", "test": "trained"}.get(options.action):
                     todo.append(cell)
     if not todo:

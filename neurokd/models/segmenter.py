@@ -77,6 +77,7 @@ class NeuronSegmenter(nn.Module):
         decoder: str = "hybrid",
         window: tuple[int, int, int] = (16, 96, 96),
         taps: Sequence[int] | None = None,
+        width: int | None = None,
         balance_prefix: bool = True,
         attention: str = "volume",
         tube: TubeConfig | None = None,
@@ -100,7 +101,10 @@ class NeuronSegmenter(nn.Module):
         window
             Size (z, y, x) in voxels of the crops it will be trained on; inference takes windows of that size.
         taps
-            Blocks whose tokens the decoder sees; three spread over the depth by default.
+            Blocks whose tokens the decoder sees; three spread over the depth by default. Blocks behind the last are
+            not computed.
+        width
+            Channels of the decoder at full resolution, a multiple of 8; the preset's by default.
         balance_prefix, attention
             See :class:`neurokd.models.vit.ViT3D`.
         tube
@@ -130,7 +134,7 @@ class NeuronSegmenter(nn.Module):
             window=window,
             taps=_spread_taps(depth) if taps is None else tuple(taps),
             decoder=decoder,
-            width=PRESETS[preset]["width"],
+            width=PRESETS[preset]["width"] if width is None else width,
             balance_prefix=balance_prefix,
             attention=attention,
             tube=tube,
