@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 import neurokd as nkd
 from report import ROWS, SCORES
-from study import HERE, PARTS, machine, merged, neurons, scores
+from study import HERE, PARTS, in_bf16, machine, merged, neurons, scores
 
 PART = 9  # of a seed's ten streams
 assert PART not in PARTS.values(), f"stream {PART} is one of the study's"
@@ -126,6 +126,8 @@ def train(settings: dict, options: argparse.Namespace) -> None:
         validate_every=min(options.validate_every, options.steps),
         seed=options.seed,
     )
+    if settings["cpu_bf16"]:
+        small, tiny = in_bf16(small), in_bf16(tiny)
     targets = SoftTargets(small, sha256=known["sha256"], weight=options.weight, temperature=options.temperature)
     start = time.perf_counter()
     done = nkd.train(
@@ -146,7 +148,8 @@ def train(settings: dict, options: argparse.Namespace) -> None:
         "name": options.out.name,
         "tiny": described(options.out, tiny),
         "small": known,
-        "made_with": {name: getattr(options, name) for name in ASKED} | {"crop": crop, "data": settings["data"]},
+        "made_with": {name: getattr(options, name) for name in ASKED}
+        | {"crop": crop, "data": settings["data"], "cpu_bf16": settings["cpu_bf16"]},
         "training": {
             "best_step": done.best_step,
             "validation_dice": done.best_dice,

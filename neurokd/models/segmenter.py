@@ -1,12 +1,10 @@
 """A 3D vision transformer with a decoder: grey volume in, one logit per voxel out.
 
-    volume b 1 z y x ──► ViT3D (transferred) ──► tokens after the tapped blocks, LayerNorm each
-         │                                              │
-         └──► hybrid only ──────────► decoder ◄─────────┘
-                                         │
-                                  logits b 1 z y x
-
-The decoders are in :mod:`neurokd.models.decoders`.
+volume b 1 z y x ──► ViT3D (transferred) ──► tokens after the tapped blocks, LayerNorm each
+     │                                              │
+     └──► hybrid only ──────────► decoder ◄─────────┘
+                                     │
+                              logits b 1 z y x
 """
 
 from __future__ import annotations
@@ -101,8 +99,7 @@ class NeuronSegmenter(nn.Module):
         window
             Size (z, y, x) in voxels of the crops it will be trained on; inference takes windows of that size.
         taps
-            Blocks whose tokens the decoder sees; three spread over the depth by default. Blocks behind the last are
-            not computed.
+            Blocks whose tokens the decoder sees, and behind which none is computed; three by default.
         width
             Channels of the decoder at full resolution, a multiple of 8; the preset's by default.
         balance_prefix, attention
@@ -284,9 +281,8 @@ class NeuronSegmenter(nn.Module):
         Parameters
         ----------
         name_or_folder
-            ``"neurokd-tiny"``, which comes with the package: a small student for neurites at 0.38 µm a voxel, made on
-            simulated neurons. Or a folder. What could mean both is an error; ``"./neurokd-tiny"`` and a ``Path`` are
-            folders.
+            ``"neurokd-tiny"``, which comes with the package (see its model card), or a folder. What could mean both
+            is an error; ``"./neurokd-tiny"`` and a ``Path`` are folders.
 
         Returns
         -------
