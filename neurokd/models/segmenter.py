@@ -5,6 +5,8 @@ volume b 1 z y x ──► ViT3D (transferred) ──► tokens after the tapped
      └──► hybrid only ──────────► decoder ◄─────────┘
                                      │
                               logits b 1 z y x
+
+The decoders are in :mod:`neurokd.models.decoders`.
 """
 
 from __future__ import annotations
@@ -38,8 +40,7 @@ __all__ = ["NeuronSegmenter"]
 class NeuronSegmenter(nn.Module):
     """Vision transformer and decoder; maps volumes ``b 1 z y x`` in [0, 1] to logits of the same shape.
 
-    Made by :meth:`from_teacher`, :meth:`from_scratch` or :meth:`from_pretrained`; the constructor gives untrained
-    weights.
+    Made by :meth:`from_teacher`, :meth:`from_scratch` or :meth:`from_pretrained`; untrained by the constructor.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class NeuronSegmenter(nn.Module):
         taps
             Blocks whose tokens the decoder sees, and behind which none is computed; three by default.
         width
-            Channels of the decoder at full resolution, a multiple of 8; the preset's by default.
+            Channels of the decoder at full resolution, a multiple of 8; by default as in the preset.
         balance_prefix, attention
             See :class:`neurokd.models.vit.ViT3D`.
         tube
@@ -198,10 +199,7 @@ class NeuronSegmenter(nn.Module):
         return _seeded(cls, config, generator)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """Return logits ``b 1 z y x`` for a volume ``b 1 z y x`` in [0, 1] of any size.
-
-        The volume is padded with zeros to whole tokens, as real stacks are zero around the neuron.
-        """
+        """Return logits ``b 1 z y x`` of a volume ``b 1 z y x`` in [0, 1] of any size, padded with zeros to tokens."""
         return self.forward_with_tokens(volume)[0]
 
     def forward_with_tokens(self, volume: Tensor, taps: Sequence[int] = ()) -> tuple[Tensor, list[Tensor]]:
