@@ -20,6 +20,7 @@ import openings
 import pair
 import reference
 import vendor
+from neurokd.models.storage import released_models
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = {"seconds": 400.0, "cpu_seconds": 700.0, "cores": 2, "memory_gb": 2.96, "download_mb": 90.2, "others": 0.01}
@@ -106,7 +107,7 @@ def test_both_papers_are_in_the_bibliography_and_nothing_unknown_is_cited():
 
 def test_every_page_is_in_the_table_of_contents():
     toc = (ROOT / "book" / "_toc.yml").read_text(encoding="utf-8")
-    generated = {f"reference/{room}" for room in (*reference.ROOMS, "profile")}
+    generated = {f"reference/{name}" for name in (*reference.ROOMS, "profile", *released_models())}
     written = {
         str(path.relative_to(ROOT / "book").with_suffix(""))
         for path in (ROOT / "book").rglob("*.md")

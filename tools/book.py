@@ -27,6 +27,7 @@ import openings
 import pair
 import reference
 import vendor
+from neurokd.models.storage import model_folder, released_models
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -118,6 +119,8 @@ def pages(profile: str) -> dict[str, str | bytes]:
         files[f"reference/{room}.rst"] = reference.room_page(room)
     files["reference/profile.rst"] = reference.notebooks_page()
     files["reference/presets.md"] = reference.presets_page()
+    for name in released_models():
+        files[f"reference/{name}.md"] = model_folder(name).joinpath("README.md").read_bytes()
     files["_plain_types.py"] = (ROOT / "tools" / "plain_types.py").read_bytes()  # to be noticed when it changes
     for name in ("mathjax.js", "require.js", "widgets.js"):
         files[f"assets/vendor/{name}"] = vendor.script(name).read_bytes()

@@ -69,15 +69,15 @@ def folder_of(profile: str) -> Path:
 
 
 def fingerprint(source: Path, profile: str) -> str:
-    """Hash all that decides a notebook's outputs: its code, the package, the profile, Python, these tools.
+    """Hash all that decides a notebook's outputs: code, package, released weights, profile, Python, these tools.
 
     Not its text: whoever shows an executed notebook takes the text as it is now.
     """
     code = [cell.source for cell in pair.build(source).cells if cell.cell_type == "code"]
     digest = hashlib.sha256(json.dumps([profile, sys.version, code]).encode())
-    package = sorted((ROOT / "neurokd").rglob("*.py*"))
+    package = sorted((ROOT / "neurokd").rglob("*"))
     files = [ROOT / "pyproject.toml", *(ROOT / "tools" / name for name in TOOLS)]
-    files += [path for path in package if path.suffix in (".py", ".pyi")]
+    files += [path for path in package if path.suffix in (".py", ".pyi", ".json", ".safetensors")]
     for path in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()

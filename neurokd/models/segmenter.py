@@ -1,10 +1,10 @@
 """A 3D vision transformer with a decoder: grey volume in, one logit per voxel out.
 
-    volume b 1 z y x ──► ViT3D (transferred) ──► tokens after the tapped blocks, LayerNorm each
-         │                                              │
-         └──► hybrid only ──────────► decoder ◄─────────┘
-                                         │
-                                  logits b 1 z y x
+volume b 1 z y x ──► ViT3D (transferred) ──► tokens after the tapped blocks, LayerNorm each
+     │                                              │
+     └──► hybrid only ──────────► decoder ◄─────────┘
+                                     │
+                              logits b 1 z y x
 
 The decoders are in :mod:`neurokd.models.decoders`.
 """
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from neurokd.models.config import PRESETS, SegmenterConfig
 from neurokd.models.decoders import DECODERS
 from neurokd.models.families import vit_config
-from neurokd.models.storage import read_model, write_model
+from neurokd.models.storage import model_folder, read_model, write_model
 from neurokd.models.transfer import transfer_weights
 from neurokd.models.tube_kernel import TubeConfig
 from neurokd.models.tubular import add_tubes
@@ -40,8 +40,7 @@ __all__ = ["NeuronSegmenter"]
 class NeuronSegmenter(nn.Module):
     """Vision transformer and decoder; maps volumes ``b 1 z y x`` in [0, 1] to logits of the same shape.
 
-    Made by :meth:`from_teacher`, :meth:`from_scratch` or :meth:`from_pretrained`; the constructor gives untrained
-    weights.
+    Made by :meth:`from_teacher`, :meth:`from_scratch` or :meth:`from_pretrained`; untrained by the constructor.
 
     Parameters
     ----------
@@ -101,10 +100,9 @@ class NeuronSegmenter(nn.Module):
         window
             Size (z, y, x) in voxels of the crops it will be trained on; inference takes windows of that size.
         taps
-            Blocks whose tokens the decoder sees; three spread over the depth by default. Blocks behind the last are
-            not computed.
+            Blocks whose tokens the decoder sees, and behind which none is computed; three by default.
         width
-            Channels of the decoder at full resolution, a multiple of 8; the preset's by default.
+            Channels of the decoder at full resolution, a multiple of 8; by default as in the preset.
         balance_prefix, attention
             See :class:`neurokd.models.vit.ViT3D`.
         tube
@@ -201,10 +199,7 @@ class NeuronSegmenter(nn.Module):
         return _seeded(cls, config, generator)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """Return logits ``b 1 z y x`` for a volume ``b 1 z y x`` in [0, 1] of any size.
-
-        The volume is padded with zeros to whole tokens, as real stacks are zero around the neuron.
-        """
+        """Return logits ``b 1 z y x`` of a volume ``b 1 z y x`` in [0, 1] of any size, padded with zeros to tokens."""
         return self.forward_with_tokens(volume)[0]
 
     def forward_with_tokens(self, volume: Tensor, taps: Sequence[int] = ()) -> tuple[Tensor, list[Tensor]]:
@@ -256,7 +251,7 @@ class NeuronSegmenter(nn.Module):
         self.config = replace(self.config, threshold=float(threshold))
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` into a new folder.
+        """Write ``config.json`` and ``model.safetensors`` (float16 if ``model.half()`` was called) into a new folder.
 
         Parameters
         ----------
@@ -278,16 +273,28 @@ class NeuronSegmenter(nn.Module):
         return write_model(folder, self.config, self.state_dict(), overwrite=overwrite)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> NeuronSegmenter:
-        """Load a model written by :meth:`save_pretrained`, in evaluation mode.
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str]) -> NeuronSegmenter:
+        """Load a released model by its name, or one written by :meth:`save_pretrained`, in evaluation mode.
+
+        Parameters
+        ----------
+        name_or_folder
+            ``"neurokd-tiny"``, which comes with the package (see its model card), or a folder. What could mean both
+            is an error; ``"./neurokd-tiny"`` and a ``Path`` are folders.
+
+        Returns
+        -------
+        NeuronSegmenter
+            With float32 weights, also where the file holds float16.
 
         Raises
         ------
         FileNotFoundError
-            If a file is missing.
+            If there is no such model, or a file of it is missing.
         ValueError
-            If a file is damaged or the two do not fit together.
+            If a file is damaged, the two do not fit together, or the string names a released model and a folder.
         """
+        folder = model_folder(name_or_folder)
         config, state = read_model(folder)
         model = cls(config)
         try:
