@@ -1,6 +1,5 @@
 """The study in a setting so small that nothing is learnt: every arm goes all the way to its tables."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,17 +8,11 @@ import pytest
 import torch
 import yaml
 
+import neurokd as nkd
+import report
+import study
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-study, report = script("study"), script("report")
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +72,20 @@ def test_the_test_neurons_wait_until_every_cell_is_trained(settings, tmp_path, m
         study.main()
 
 
+def test_the_gpu_preset_runs_through_in_the_tiny_setting(tmp_path, monkeypatch, capsys, real_teacher):
+    where = ["--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
+    one = ["headline", "--arm", "center", "--seed", "1", "--preset", "gpu", "--preset", "tiny"]
+    monkeypatch.setattr("sys.argv", ["study.py", "run", *one, *where])
+    study.main()
+    (file,) = (tmp_path / "out" / "headline").iterdir()
+    made_with = json.loads(file.read_text())["made_with"]
+    assert made_with["training"]["batch_size"] == 4 and not made_with["cpu_bf16"]
+    monkeypatch.setattr("sys.argv", ["study.py", "export", *one, *where])
+    study.main()
+    folder = capsys.readouterr().out.splitlines()[-1]
+    assert nkd.NeuronSegmenter.from_pretrained(folder).config.inflation == "center"
+
+
 def test_a_report_holds_every_arm_and_its_scores(settings, results, tmp_path):
     cells = report.results(results / "all", list(settings["arms"]))
     comparison = {"of": ["center", 1], "from": [["threshold", 1], ["unet", 1]], "score": "dice", "asked": 100}
@@ -101,16 +108,16 @@ def cell(arm, seed, dice, hd95):
 @pytest.mark.parametrize(
     ("score", "relative", "asked", "mean", "verdict"),
     [
-        ("dice", False, 10, 10, "reached"),
-        ("dice", False, 10.1, 10, "not reached"),
-        ("dice", False, 0, 10, "0 is not in the interval"),
+        ("dice", False, 12.5, 12.5, "reached"),
+        ("dice", False, 12.6, 12.5, "not reached"),
+        ("dice", False, 0, 12.5, "0 is not in the interval"),
         ("hd95", True, -50, -50, "reached"),
         ("hd95", True, -51, -50, "not reached"),
     ],
 )
 def test_a_verdict_is_about_the_best_rival(score, relative, asked, mean, verdict):
     ours = [cell("full", seed, (0.5, 0.75), (1, 2)) for seed in (0, 1)]
-    rivals = [cell("unet", 0, (0.4, 0.65), (2, 4)), cell("unet", 1, (0.4, 0.65), (2, 4))]
+    rivals = [cell("unet", 0, (0.375, 0.625), (2, 4)), cell("unet", 1, (0.375, 0.625), (2, 4))]
     weak = [cell("threshold", 0, (0.1, 0.2), (20, 40))]
     wanted = {"of": ["full", 4], "from": [["threshold", 4], ["unet", 4]], "score": score, "asked": asked}
     found = report.compared([*ours, *rivals, *weak], wanted | {"relative": relative}, "test")

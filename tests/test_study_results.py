@@ -1,7 +1,6 @@
 """The results that come with the package: read, and the same as the files they were gathered from."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,9 @@ import pytest
 import yaml
 
 import neurokd as nkd
+import report
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
 def test_scores_are_seeds_by_neurons_in_the_order_of_the_seeds():
@@ -28,8 +27,6 @@ def test_scores_are_seeds_by_neurons_in_the_order_of_the_seeds():
 
 
 def test_the_package_holds_what_the_result_files_hold():
-    import report
-
     study, settings = nkd.load_study(), yaml.safe_load((ROOT / "benchmarks" / "study.yaml").read_text())
     assert study["data"] == settings["data"] and study["arms"] == settings["arms"]
     there = {(c["table"], c["arm"], c["volumes"], c["seed"]): c for c in study["cells"]}
