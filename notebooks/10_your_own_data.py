@@ -534,7 +534,7 @@ cases.append(("saturated", flat, None, "xy", spacing, number))
 mended.append(f"saturated: Dice {overlaps[1]:.2f}, before {overlaps[0]:.2f}; cannot be mended afterwards")
 
 usual = np.mean([sample.mask.mean() for sample in samples])
-low, high = np.quantile(chance, 1 - 8 * usual), np.quantile(chance[chance > level], 0.75)
+low, high = np.quantile(chance, 1 - 8 * usual), min(np.quantile(chance[chance > level], 0.75), 1 - 1e-6)
 for title, cut, kind in (("threshold too low", low, "precision"), ("threshold too high", high, "recall")):
     tree = traced(chance, float(cut), volume, spacing)
     found, pieces = (chance > cut).mean(), ndimage.label(chance > cut, np.ones((3, 3, 3)))[1]
