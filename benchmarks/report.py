@@ -38,18 +38,8 @@ SCORES = {  # key: heading, decimals
     "dsa": ("DSA voxels", 2),
     "pds": ("PDS", 3),
 }
-KEPT = (
-    "table",
-    "arm",
-    "volumes",
-    "seed",
-    "validation_dice",
-    "threshold",
-    "validations",
-    "cpu_seconds",
-    "parameters",
-    "peak_gb",
-)
+NAMED = ("table", "arm", "volumes", "seed")
+KEPT = (*NAMED, "validation_dice", "threshold", "validations", "cpu_seconds", "parameters", "peak_gb")
 
 
 def results(folder: Path, arms: list[str]) -> list[dict]:

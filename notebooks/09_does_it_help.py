@@ -232,7 +232,7 @@ assert nkd.dice(found & ~far, sample.mask) > score
 # %%
 transfer, scale, knowledge = gains["center", "scratch"], gains["shuffled", "scratch"], gains["center", "shuffled"]
 print(f"transfer {transfer[0]:+.2f} points, of which {scale[0]:+.2f} by scale alone; {knowledge[0]:+.2f} by knowledge")
-assert 0 < transfer[1] and transfer[0] < 8.71 / 3
+assert transfer[1] > 0 and transfer[0] < 8.71 / 3
 assert scale[0] > transfer[0] / 2 and knowledge[1] < 0 < knowledge[2]
 assert gains["full", "unet-wide"][1] < 0 < gains["full", "unet-wide"][2]
 elsewhere = nkd.paired_difference(*(nkd.study_scores(cells, arm, row="shifted") for arm in ("center", "scratch")))
