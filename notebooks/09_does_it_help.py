@@ -111,7 +111,7 @@ plt.show()
 # %% [markdown]
 # ## 3 · One interval by hand
 #
-# `center` and `scratch` on each neuron, the mean over seeds. The two lie on either side of a diagonal that all neurons share: the hard ones are hard for both.
+# `center` and `scratch` on each neuron, the mean over seeds. A point above the diagonal is a neuron on which `center` is better. Hard neurons are hard for both, which is why the means of either say so little and their difference so much.
 
 # %% mystnb={"image": {"alt": "Dice of center against Dice of scratch, one point for each neuron, and a histogram of the mean difference over bootstrap draws."}}
 center, scratch = nkd.study_scores(cells, "center"), nkd.study_scores(cells, "scratch")
