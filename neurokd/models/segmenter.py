@@ -1,10 +1,10 @@
 """A 3D vision transformer with a decoder: grey volume in, one logit per voxel out.
 
-volume b 1 z y x ──► ViT3D (transferred) ──► tokens after the tapped blocks, LayerNorm each
-     │                                              │
-     └──► hybrid only ──────────► decoder ◄─────────┘
-                                     │
-                              logits b 1 z y x
+    volume b 1 z y x ──► ViT3D (transferred) ──► tokens after the tapped blocks, LayerNorm each
+         │                                              │
+         └──► hybrid only ──────────► decoder ◄─────────┘
+                                         │
+                                  logits b 1 z y x
 
 The decoders are in :mod:`neurokd.models.decoders`.
 """
