@@ -174,6 +174,17 @@ def real(data: dict) -> list[nkd.Sample]:
     return samples
 
 
+def at_hand(data: dict) -> tuple[dict[str, list[nkd.Sample]], dict[str, str]]:
+    """Return the samples of each row, and the reason for each row whose files, not ours to hand on, are missing."""
+    samples, skipped = {}, {}
+    for row in ROWS:
+        try:
+            samples[row] = neurons(data, row)
+        except FileNotFoundError as error:
+            skipped[row] = str(error)
+    return samples, skipped
+
+
 def build(arm: dict, settings: dict, crop: tuple[int, int, int], seed: int) -> tuple[nn.Module, dict]:
     """Make the untrained model of an arm, and what `nkd.train` gets beside it."""
     torch.manual_seed(seed)
@@ -255,13 +266,9 @@ def test_cell(cell: dict, settings: dict, folder: Path, threshold: float) -> dic
         if not weights.is_file():
             raise FileNotFoundError(f"{weights} is missing; this cell was trained elsewhere: train it again with --out")
         model.load_state_dict(load_file(weights))
-    rows, skipped = {}, {}
-    for row in ROWS:
-        try:
-            samples = neurons(settings["data"], row)
-        except FileNotFoundError as error:  # of files that may not be handed on
-            skipped[row] = str(error)
-            continue
+    samples_of, skipped = at_hand(settings["data"])
+    rows = {}
+    for row, samples in samples_of.items():
         rows[row] = []
         for sample in samples:
             start = time.process_time()
