@@ -1,6 +1,8 @@
 """The student: what it takes over from its teacher, saving and loading, and any volume through it in windows."""
 
 import json
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torch import nn
 
 from neurokd.data.io import scale_intensity
 from neurokd.inference.sliding import predict
+from neurokd.models.decoders import PlainDecoder
 from neurokd.models.inflate import inflate_kernel
 from neurokd.models.segmenter import NeuronSegmenter
 
@@ -94,6 +97,22 @@ def test_tokens_reach_the_logits(teacher):
             for norm in model.norms:
                 nn.init.zeros_(norm.weight)
             assert (model(volume) - before).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_plain_decoder_puts_each_voxel_where_it_belongs(teacher):
+    """Tokens that hold their own voxels come out as the volume that they were cut from."""
+    config = replace(student(teacher, decoder="plain", token=(2, 4, 3)).config, taps=(0,))
+    decoder = PlainDecoder(config)
+    nn.init.zeros_(decoder.head.weight)
+    nn.init.zeros_(decoder.head.bias)
+    for voxel in range(24):
+        decoder.head.weight[voxel, voxel, 1] = 1.0  # from the token itself, nothing from those above and below
+    volume = torch.rand(1, 1, 6, 8, 9)
+    tokens = torch.zeros(1, config.vit.dim, 3, 2, 3)
+    for z, y, x in product(range(3), range(2), range(3)):
+        tokens[0, :24, z, y, x] = volume[0, 0, 2 * z : 2 * z + 2, 4 * y : 4 * y + 4, 3 * x : 3 * x + 3].flatten()
+    assert torch.equal(decoder(volume, [tokens]), volume)
 
 
 def test_from_scratch_has_the_shape_asked_for_and_can_be_kept(tmp_path):

@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,25 +41,20 @@ def resample_to(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class PlainDecoder(nn.Module):
-    """Tokens alone: the tapped maps side by side, then doubled in size until a voxel is a voxel."""
+    """Tokens alone: one convolution gives each token's voxels their logits, from it and its neighbours along z."""
 
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
-        doublings = math.ceil(math.log2(max(config.token)))
-        widths = [config.width * 2 ** max(0, min(i, 3)) for i in range(doublings, -1, -1)]
-        self.fuse = nn.Conv3d(config.vit.dim * len(config.taps), widths[0], 1)
-        self.blocks = nn.ModuleList(conv_block(i, o) for i, o in itertools.pairwise(widths))
-        self.head = nn.Conv3d(widths[-1], 1, 1)
+        self.token = config.token
+        channels = config.vit.dim * len(config.taps)
+        self.head = nn.Conv3d(channels, math.prod(config.token), (3, 1, 1), padding=(1, 0, 0))
+        nn.init.normal_(self.head.weight, std=0.01)
 
     def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
         """Map token maps ``b d z y x`` to logits of the size of ``volume`` (``b 1 z y x``)."""
-        x = self.fuse(torch.cat(maps, dim=1))
-        start, end = x.shape[2:], volume.shape[2:]
-        for step, block in enumerate(self.blocks, 1):
-            # Each axis goes from tokens to voxels by its own factor: a token may be flat.
-            size = [round(a * (b / a) ** (step / len(self.blocks))) for a, b in zip(start, end, strict=True)]
-            x = block(resample_to(x, size))
-        return self.head(resample_to(x, end))
+        dz, dy, dx = self.token
+        voxels = self.head(torch.cat(maps, dim=1))
+        return rearrange(voxels, "b (dz dy dx) z y x -> b 1 (z dz) (y dy) (x dx)", dz=dz, dy=dy, dx=dx)
 
 
 class HybridDecoder(nn.Module):
