@@ -38,12 +38,12 @@ SCORES = {  # key: heading, decimals
     "dsa": ("DSA voxels", 2),
     "pds": ("PDS", 3),
 }
-NAMED = ("table", "arm", "volumes", "seed")
+NAMED = ("arm", "volumes", "seed")
 KEPT = (*NAMED, "validation_dice", "threshold", "validations", "cpu_seconds", "parameters", "peak_gb")
 
 
 def results(folder: Path, arms: list[str]) -> list[dict]:
-    """Return the cells of a table in the order of the arms, each with its test rows where it has them."""
+    """Return all cells in the order of the arms, each with its test rows where it has them."""
     cells = []
     for file in sorted(folder.glob("*.json")):
         if not file.name.endswith(".test.json"):
@@ -52,6 +52,16 @@ def results(folder: Path, arms: list[str]) -> list[dict]:
             rows = {"rows": scored.get("rows", {}), "skipped": scored.get("skipped", {})}
             cells.append(json.loads(file.read_text()) | rows)
     return sorted(cells, key=lambda c: (c["volumes"], arms.index(c["arm"]), c["seed"]))
+
+
+def of_table(cells: list[dict], table: dict) -> list[dict]:
+    """Return the cells that belong to a table; those that are not trained have neither a seed nor volumes."""
+    return [
+        c
+        for c in cells
+        if c["arm"] in table["arms"]
+        and ("validations" not in c or (c["volumes"] in table["volumes"] and c["seed"] in table["seeds"]))
+    ]
 
 
 def in_short(cell: dict) -> dict:
@@ -216,11 +226,10 @@ def main() -> None:
     parser.add_argument("--package", type=Path, default=HERE.parent / "neurokd" / "evaluation" / "study.json")
     options = parser.parse_args()
     settings = yaml.safe_load(options.config.read_text())
-    everything = []
+    everything = results(options.results, list(settings["arms"]))
     for name, table in settings["tables"].items():
-        cells = results(options.results / name, list(settings["arms"]))
-        if cells:
-            everything += cells
+        cells = of_table(everything, table)
+        if {(arm, n) for arm in table["arms"] for n in table["volumes"]} <= {*sizes(cells)}:
             text = page(name, cells, table, options.out)
             (options.out / f"study_{name}.md").write_text(text, encoding="utf-8")
             print(text)

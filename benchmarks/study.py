@@ -6,11 +6,11 @@
     python benchmarks/study.py test headline                         # once all its cells are trained
     python benchmarks/study.py export release                        # trained models as folders for from_pretrained
 
-A cell is an arm (a model and how it begins), trained on so many volumes with one seed. All cells of a table see the
-same crops in the same order. Training looks at the validation neurons only; ``test`` is for the end, and refuses to
-begin while a cell of the table is not trained. Settings are in ``study.yaml``, results in ``results/study/TABLE/``.
-A result is never overwritten, and one that was made with other settings is an error. A cell that was stopped goes on
-from its last checkpoint (``--runs``). ``benchmarks/report.py`` makes tables and figures of the results.
+A cell is an arm (a model and how it begins), trained on so many volumes with one seed; tables share cells. All cells
+of a seed see the same crops in the same order. Training looks at the validation neurons only; ``test`` is for the end,
+and refuses to begin while a cell of the table is not trained. Settings are in ``study.yaml``, results in
+``results/study/``. A result is never overwritten, and one that was made with other settings is an error. A cell that
+was stopped goes on from its last checkpoint (``--runs``). ``benchmarks/report.py`` makes the tables and figures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import product
@@ -35,6 +35,7 @@ import numpy as np
 import torch
 import yaml
 from scipy import ndimage
+from skimage import filters
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -57,18 +58,30 @@ class Padded(nn.Module):
         Of what the sizes must be multiples.
     crop
         Size (z, y, x) of the crops, for networks made for one size (`img_size: crop` among the settings).
+    ridges
+        Scales of the curvatures that the network sees beside the volume, as our hybrid decoder can.
     settings
         Of the network.
     """
 
-    def __init__(self, network: str, crop: tuple[int, int, int], *, multiple: int = 16, **settings: Any) -> None:
+    def __init__(
+        self,
+        network: str,
+        crop: tuple[int, int, int],
+        *,
+        multiple: int = 16,
+        ridges: Sequence[float] = (),
+        **settings: Any,
+    ) -> None:
         super().__init__()
         from monai.networks import nets
 
         if settings.get("img_size") == "crop":
             settings["img_size"] = [size + -size % multiple for size in crop]
         self.multiple = multiple
-        self.net = getattr(nets, network)(spatial_dims=3, in_channels=1, out_channels=1, **settings)
+        self.ridges = nkd.HessianRidges(ridges)
+        made = getattr(nets, network)
+        self.net = made(spatial_dims=3, in_channels=self.ridges.channels, out_channels=1, **settings)
         last = [m for m in self.net.modules() if isinstance(m, nn.Conv3d) and m.out_channels == 1][-1]
         nn.init.constant_(last.bias, -4.6)  # as our own models: the share of foreground
 
@@ -76,7 +89,7 @@ class Padded(nn.Module):
         """Map ``b 1 z y x`` to logits of that shape."""
         z, y, x = volume.shape[2:]
         missing = [-size % self.multiple for size in (z, y, x)]
-        return self.net(F.pad(volume, [0, missing[2], 0, missing[1], 0, missing[0]]))[..., :z, :y, :x]
+        return self.net(F.pad(self.ridges(volume), [0, missing[2], 0, missing[1], 0, missing[0]]))[..., :z, :y, :x]
 
 
 def in_bf16(model: nn.Module) -> nn.Module:
@@ -197,21 +210,38 @@ def build(arm: dict, settings: dict, crop: tuple[int, int, int], seed: int) -> t
     generator = torch.Generator().manual_seed(seed)
     origin = nkd.shuffle_teacher(teacher, generator=generator) if arm.get("shuffled") else teacher
     model = nkd.NeuronSegmenter.from_teacher(origin, window=crop, generator=generator, **wanted)
+    if arm.get("random"):  # where scratch begins, but at the rate of transferred weights
+        blank = nkd.NeuronSegmenter.from_teacher(origin, generator=generator, **wanted | {"inflation": "scratch"})
+        model.vit.load_state_dict(blank.vit.state_dict())
+    if arm.get("no_tokens"):  # what the convolutional path does alone
+        for gate in model.decoder.gate:
+            nn.init.zeros_(gate)
+        for parameter in (*model.vit.parameters(), *model.decoder.gate):
+            parameter.requires_grad_(False)
     if "distillation" not in arm:
         return model, {}
     config = nkd.DistillConfig(**arm["distillation"])
     return model, {"distillation": nkd.Distillation(teacher, model, config=config, generator=generator)}
 
 
+def learns(arm: dict) -> bool:
+    """Return whether an arm is a model to be trained; others have neither seeds nor training volumes."""
+    return "network" in arm or "student" in arm
+
+
+def response(arm: dict, volume: np.ndarray) -> np.ndarray:
+    """Return what an arm that does not learn puts its threshold on: the intensity, or a ridge filter's answer to it."""
+    grey = nkd.scale_intensity(volume)
+    return filters.sato(grey, sigmas=arm["sato"], black_ridges=False) if "sato" in arm else grey
+
+
 def made_with(cell: dict, settings: dict) -> dict:
     """Return every setting that a cell's result depends on."""
     arm = settings["arms"][cell["arm"]]
     data = {k: v for k, v in settings["data"].items() if k in ("seed", "shape", "validation")}
-    if not arm:
+    if not learns(arm):
         return {"data": data, "arm": arm}
-    table = settings["tables"][cell["table"]]
-    training = settings["training"] | table.get("training", {}) | arm.get("training", {})
-    training |= {"seed": cell["seed"]}
+    training = settings["training"] | arm.get("training", {}) | {"seed": cell["seed"]}
     chosen = {"data": data, "training": training, "arm": arm, "cpu_bf16": settings["cpu_bf16"]}
     return chosen | ({"student": settings["student"], "teacher": settings["teacher"]} if "student" in arm else {})
 
@@ -226,8 +256,9 @@ def model_of(cell: dict, settings: dict) -> tuple[nn.Module, dict, nkd.TrainConf
 def train_cell(cell: dict, settings: dict, folder: Path) -> dict:
     """Train one cell; of the neurons only those to train and to validate on are looked at."""
     validation = neurons(settings["data"], "validation")
-    if not settings["arms"][cell["arm"]]:
-        volumes, masks = [nkd.scale_intensity(s.volume) for s in validation], [s.mask for s in validation]
+    arm = settings["arms"][cell["arm"]]
+    if not learns(arm):
+        volumes, masks = [response(arm, s.volume) for s in validation], [s.mask for s in validation]
         threshold = nkd.best_threshold(volumes, masks)
         score = float(np.mean([nkd.dice(v > threshold, m) for v, m in zip(volumes, masks, strict=True)]))
         return {"validation_dice": score, "threshold": threshold}
@@ -257,8 +288,8 @@ def train_cell(cell: dict, settings: dict, folder: Path) -> dict:
 
 def test_cell(cell: dict, settings: dict, folder: Path, threshold: float) -> dict:
     """Segment and trace the test neurons with one trained cell."""
-    model = None
-    if settings["arms"][cell["arm"]]:
+    arm = settings["arms"][cell["arm"]]
+    if learns(arm):
         from safetensors.torch import load_file
 
         model, _, config = model_of(cell, settings)
@@ -272,8 +303,10 @@ def test_cell(cell: dict, settings: dict, folder: Path, threshold: float) -> dic
         rows[row] = []
         for sample in samples:
             start = time.process_time()
-            grey = nkd.scale_intensity(sample.volume)
-            probability = grey if model is None else nkd.predict(model, sample.volume, window=config.crop)
+            if learns(arm):
+                probability = nkd.predict(model, sample.volume, window=config.crop)
+            else:
+                probability = response(arm, sample.volume)
             cpu = time.process_time() - start
             rows[row].append(
                 {"name": sample.name, "cpu_seconds": round(cpu, 2)} | scores(probability, threshold, sample)
@@ -326,20 +359,20 @@ def cells(settings: dict, name: str) -> Iterator[dict]:
     """Yield the cells of a table."""
     table = settings["tables"][name]
     for volumes, seed, arm in product(table["volumes"], table["seeds"], table["arms"]):
-        if settings["arms"][arm] or (volumes, seed) == (table["volumes"][0], table["seeds"][0]):  # a threshold has none
-            yield {"table": name, "arm": arm, "volumes": volumes, "seed": seed}
+        if learns(settings["arms"][arm]) or (volumes, seed) == (table["volumes"][0], table["seeds"][0]):
+            yield {"arm": arm, "volumes": volumes, "seed": seed}
 
 
 def key_of(cell: dict) -> str:
-    """Return a cell's name within its table."""
+    """Return a cell's name."""
     return f"{cell['arm']}-v{cell['volumes']}-s{cell['seed']}"
 
 
 def work(cell: dict, settings: dict, out: Path, runs: Path, threads: int, *, testing: bool) -> str:
     """Do one cell and write its file; runs in a process of its own."""
     torch.set_num_threads(threads)
-    key, folder = key_of(cell), runs / cell["table"] / key_of(cell)
-    file = out / cell["table"] / f"{key}.json"
+    key, folder = key_of(cell), runs / key_of(cell)
+    file = out / f"{key}.json"
     if testing:
         trained = json.loads(file.read_text())
         result, file = test_cell(cell, settings, folder, trained["threshold"]), file.with_suffix(".test.json")
@@ -353,12 +386,12 @@ def work(cell: dict, settings: dict, out: Path, runs: Path, threads: int, *, tes
     record = cell | result | {"made_with": made_with(cell, settings), "machine": machine()}
     with file.open("x") as stream:
         stream.write(json.dumps(record, indent=1) + "\n")
-    return f"{cell['table']} {key}: Dice {said}"
+    return f"{key}: Dice {said}"
 
 
 def state_of(cell: dict, settings: dict, out: Path) -> str:
     """Return "missing", "trained" or "tested"; a result of other settings is an error."""
-    file = out / cell["table"] / f"{key_of(cell)}.json"
+    file = out / f"{key_of(cell)}.json"
     if not file.exists():
         return "missing"
     if json.loads(file.read_text())["made_with"] != made_with(cell, settings):
@@ -386,7 +419,7 @@ def main() -> None:
         settings = merged(settings, presets[name])
 
     asked = {k: getattr(options, k) for k in ("arm", "seed", "volumes") if getattr(options, k) is not None}
-    todo = []
+    todo = {}
     for name in [options.table] if options.table else settings["tables"]:
         states = {key_of(c): (c, state_of(c, settings, options.out)) for c in cells(settings, name)}
         missing = [key for key, (_, state) in states.items() if state == "missing"]
@@ -396,10 +429,10 @@ def main() -> None:
             if all(cell[k] == v for k, v in asked.items()):
                 print(f"{name} {key}: {state}", flush=True)
                 if options.action == "export" and state != "missing" and "student" in settings["arms"][cell["arm"]]:
-                    threshold = json.loads((options.out / name / f"{key}.json").read_text())["threshold"]
-                    print(export_cell(cell, settings, options.runs / name / key, threshold))
+                    threshold = json.loads((options.out / f"{key}.json").read_text())["threshold"]
+                    print(export_cell(cell, settings, options.runs / key, threshold))
                 if state == {"run": "missing", "test": "trained"}.get(options.action):
-                    todo.append(cell)
+                    todo[key] = cell  # once, though several tables may hold it
     if not todo:
         return
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
@@ -407,7 +440,7 @@ def main() -> None:
     with pool:
         jobs = [
             pool.submit(work, c, settings, options.out, options.runs, threads, testing=options.action == "test")
-            for c in todo
+            for c in todo.values()
         ]
         for job in as_completed(jobs):
             print(job.result(), flush=True)

@@ -78,6 +78,7 @@ from .models.inflate import inflate_depth as inflate_depth
 from .models.inflate import inflate_kernel as inflate_kernel
 from .models.inflate import inflate_state_dict as inflate_state_dict
 from .models.inflate import resize_kernel as resize_kernel
+from .models.ridge import HessianRidges as HessianRidges
 from .models.segmenter import NeuronSegmenter as NeuronSegmenter
 from .models.snake import snake_coordinates as snake_coordinates
 from .models.snake import snake_sample as snake_sample

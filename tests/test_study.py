@@ -25,7 +25,7 @@ def settings():
 def results(settings, tmp_path_factory, real_teacher):
     """The folder of results of one table, an arm of each kind in it."""
     folder = tmp_path_factory.mktemp("study")
-    arms = [*settings["tables"]["headline"]["arms"], "unetr", "swinunetr", "frozen", "plain"]
+    arms = [*settings["tables"]["headline"]["arms"], "ridge", "unetr", "swinunetr", "frozen", "plain-center"]
     settings["tables"]["all"] = {"arms": arms, "seeds": [0], "volumes": [1]}
     for cell in study.cells(settings, "all"):
         for testing in (False, True):
@@ -56,7 +56,7 @@ def test_every_arm_goes_all_the_way_and_no_result_is_replaced(settings, results,
     assert [cell["arm"] for cell in cells] == settings["tables"]["all"]["arms"]
     for cell in cells:
         assert study.state_of(cell, settings, results) == "tested"
-        tested = json.loads((results / "all" / f"{study.key_of(cell)}.test.json").read_text())
+        tested = json.loads((results / f"{study.key_of(cell)}.test.json").read_text())
         assert len(tested["rows"]["test"]) == settings["data"]["test"]
         assert 0 <= tested["rows"]["test"][0]["dice"] <= 1
     with pytest.raises(FileExistsError):
@@ -77,7 +77,7 @@ def test_the_gpu_preset_runs_through_in_the_tiny_setting(tmp_path, monkeypatch, 
     one = ["headline", "--arm", "center", "--seed", "1", "--preset", "gpu", "--preset", "tiny"]
     monkeypatch.setattr("sys.argv", ["study.py", "run", *one, *where])
     study.main()
-    (file,) = (tmp_path / "out" / "headline").iterdir()
+    (file,) = (tmp_path / "out").iterdir()
     made_with = json.loads(file.read_text())["made_with"]
     assert made_with["training"]["batch_size"] == 4 and not made_with["cpu_bf16"]
     monkeypatch.setattr("sys.argv", ["study.py", "export", *one, *where])
@@ -87,7 +87,8 @@ def test_the_gpu_preset_runs_through_in_the_tiny_setting(tmp_path, monkeypatch, 
 
 
 def test_a_report_holds_every_arm_and_its_scores(settings, results, tmp_path):
-    cells = report.results(results / "all", list(settings["arms"]))
+    cells = report.results(results, list(settings["arms"]))
+    assert report.of_table(cells, settings["tables"]["all"]) == cells
     comparison = {"of": ["center", 1], "from": [["threshold", 1], ["unet", 1]], "score": "dice", "asked": 100}
     text = report.page("all", cells, settings["tables"]["all"] | {"comparisons": [comparison]}, tmp_path)
     assert [arm for arm, _ in report.sizes(cells)] == sorted(

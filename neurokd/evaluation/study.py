@@ -22,7 +22,7 @@ def load_study() -> dict[str, Any]:
     -------
     dict
         ``data``, ``training``, ``student``, ``arms`` and ``tables`` as in ``benchmarks/study.yaml``; ``cells``, a list
-        of dicts with ``table``, ``arm``, ``volumes``, ``seed``, ``validation_dice``, ``validations`` (step and Dice),
+        of dicts with ``arm``, ``volumes``, ``seed``, ``validation_dice``, ``validations`` (step and Dice),
         what the cell cost, and ``rows``: for each row of scored neurons a list of dicts, one for each neuron.
 
     Examples
@@ -41,7 +41,7 @@ def study_scores(
     Parameters
     ----------
     cells
-        Of one table, from :func:`load_study`.
+        From :func:`load_study`.
     arm
         Its name.
     score

@@ -31,11 +31,15 @@ class SegmenterConfig:
     window
         Size (z, y, x) in voxels of the crops it is trained on and of the windows it sees later.
     taps
-        Blocks (from 0, ascending) whose tokens the decoder sees, shallow ones at fine resolution.
+        Blocks (from 0, ascending) whose tokens the decoder sees, shallow ones at fine resolution. None: three spread
+        over the depth.
     decoder
         ``"plain"`` or ``"hybrid"``.
     width
-        Channels of the decoder at full resolution.
+        Channels of the hybrid decoder at full resolution.
+    ridges
+        Scales, voxels, of the curvatures that the hybrid decoder sees beside the volume, see
+        :class:`neurokd.models.ridge.HessianRidges`; none: the volume alone.
     balance_prefix, attention
         See :class:`neurokd.models.vit.ViT3D`.
     tube
@@ -51,9 +55,10 @@ class SegmenterConfig:
     vit: ViTConfig
     token: tuple[int, int, int]
     window: tuple[int, int, int]
-    taps: tuple[int, ...]
+    taps: tuple[int, ...] | None
     decoder: str = "hybrid"
     width: int = 16
+    ridges: tuple[float, ...] = ()
     balance_prefix: bool = True
     attention: str = "volume"
     tube: TubeConfig | None = None
@@ -67,7 +72,10 @@ class SegmenterConfig:
             object.__setattr__(self, "vit", ViTConfig(**self.vit))
         if isinstance(self.tube, dict):
             object.__setattr__(self, "tube", TubeConfig(**self.tube))
-        for name in ("token", "window", "taps"):
+        if self.taps is None:
+            last = self.vit.depth - 1
+            object.__setattr__(self, "taps", sorted({last // 3, 2 * last // 3, last}))
+        for name in ("token", "window", "taps", "ridges"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.token) != 3 or min(self.token) < 1:
             raise ValueError(f"token is {self.token}; it must be three positive sizes (z, y, x) in voxels")
@@ -75,6 +83,8 @@ class SegmenterConfig:
             raise ValueError(f"window is {self.window}; it must hold at least one token of {self.token} (z, y, x)")
         if self.decoder not in ("plain", "hybrid"):
             raise ValueError(f"decoder is {self.decoder!r}; it must be 'plain' or 'hybrid'")
+        if self.ridges and self.decoder == "plain":
+            raise ValueError(f"ridges are {self.ridges}; the plain decoder sees tokens only, so they must be empty")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; it must lie between 0 and 1")
 

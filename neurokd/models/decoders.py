@@ -1,7 +1,8 @@
 """From tokens to voxels: the two decoders of :class:`neurokd.models.segmenter.NeuronSegmenter`.
 
 The *plain* decoder shows what the tokens hold. The *hybrid* decoder keeps the voxels' own resolution, which tokens
-of 8 x 8 voxels cannot carry, and adds the tokens to it at three scales:
+of 8 x 8 voxels cannot carry, and adds the tokens to it at three scales. Beside the volume it can be given ridges,
+curvatures of the brightness, which say "tube" before anything is learnt:
 
     volume ─► conv ──┬──────────────────► + ─► conv ─► logits      full size    + shallow tap
                      └► conv ──┬────────► + ─► conv ─┘             half size    + middle tap
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neurokd.models.config import SegmenterConfig
+from neurokd.models.ridge import HessianRidges
 
 __all__ = ["DECODERS", "HybridDecoder", "PlainDecoder"]
 
@@ -63,7 +65,9 @@ class HybridDecoder(nn.Module):
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
         widths = [config.width * 2**i for i in range(3)]
-        self.down = nn.ModuleList(conv_block(i, o) for i, o in itertools.pairwise([1, *widths]))
+        self.ridges = HessianRidges(config.ridges)
+        channels = [self.ridges.channels, *widths]
+        self.down = nn.ModuleList(conv_block(i, o) for i, o in itertools.pairwise(channels))
         # Shallow taps go to the finer scales, the deepest to the coarsest; with one tap, all get that.
         self.source = [round(i * (len(config.taps) - 1) / 2) for i in range(3)]
         self.project = nn.ModuleList(nn.Conv3d(config.vit.dim, width, 1) for width in widths)
@@ -74,7 +78,7 @@ class HybridDecoder(nn.Module):
 
     def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
         """Map the volume ``b 1 z y x`` and token maps ``b d z y x`` to logits ``b 1 z y x``."""
-        scales, x = [], volume
+        scales, x = [], self.ridges(volume)
         for scale, block in enumerate(self.down):
             if scale:
                 x = F.max_pool3d(x, [min(2, n) for n in x.shape[2:]])

@@ -77,6 +77,7 @@ class NeuronSegmenter(nn.Module):
         window: tuple[int, int, int] = (16, 96, 96),
         taps: Sequence[int] | None = None,
         width: int | None = None,
+        ridges: Sequence[float] = (),
         balance_prefix: bool = True,
         attention: str = "volume",
         tube: TubeConfig | None = None,
@@ -103,6 +104,9 @@ class NeuronSegmenter(nn.Module):
             Blocks whose tokens the decoder sees, and behind which none is computed; three by default.
         width
             Channels of the decoder at full resolution, a multiple of 8; by default as in the preset.
+        ridges
+            Scales of filaments, voxels, about their radii: the hybrid decoder sees the curvatures of the brightness
+            at each, see :class:`neurokd.models.ridge.HessianRidges`.
         balance_prefix, attention
             See :class:`neurokd.models.vit.ViT3D`.
         tube
@@ -130,9 +134,10 @@ class NeuronSegmenter(nn.Module):
             vit=vit,
             token=token,
             window=window,
-            taps=_spread_taps(depth) if taps is None else tuple(taps),
+            taps=taps,
             decoder=decoder,
             width=PRESETS[preset]["width"] if width is None else width,
+            ridges=ridges,
             balance_prefix=balance_prefix,
             attention=attention,
             tube=tube,
@@ -157,6 +162,7 @@ class NeuronSegmenter(nn.Module):
         decoder: str = "hybrid",
         width: int = 16,
         taps: Sequence[int] | None = None,
+        ridges: Sequence[float] = (),
         tube: TubeConfig | None = None,
         generator: torch.Generator | None = None,
     ) -> NeuronSegmenter:
@@ -168,7 +174,7 @@ class NeuronSegmenter(nn.Module):
             Width of a token, number of blocks, attention heads.
         mlp_ratio
             Width inside the MLP over ``dim``.
-        token, window, decoder, taps, tube, generator
+        token, window, decoder, taps, ridges, tube, generator
             As in :meth:`from_teacher`.
         width
             Channels of the decoder at full resolution, a multiple of 8.
@@ -192,9 +198,8 @@ class NeuronSegmenter(nn.Module):
             grid=tuple(math.ceil(w / t) for w, t in zip(window[1:], token[1:], strict=True)),
             class_token=False,
         )
-        taps = _spread_taps(depth) if taps is None else tuple(taps)
         config = SegmenterConfig(
-            vit=vit, token=token, window=window, taps=taps, decoder=decoder, width=width, tube=tube
+            vit=vit, token=token, window=window, taps=taps, decoder=decoder, width=width, ridges=ridges, tube=tube
         )
         return _seeded(cls, config, generator)
 
@@ -302,11 +307,6 @@ class NeuronSegmenter(nn.Module):
         except RuntimeError as error:
             raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
         return model.eval()
-
-
-def _spread_taps(depth: int) -> tuple[int, ...]:
-    """Return three blocks spread over the depth, fewer where there are fewer."""
-    return tuple(sorted({(depth - 1) // 3, 2 * (depth - 1) // 3, depth - 1}))
 
 
 def _seeded(cls: type[NeuronSegmenter], config: SegmenterConfig, generator: torch.Generator | None) -> NeuronSegmenter:
