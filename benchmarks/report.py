@@ -123,31 +123,48 @@ def compared(cells: list[dict], wanted: dict, row: str) -> dict:
     Parameters
     ----------
     cells
-        Of one table.
+        All that there are.
     wanted
         ``of`` an arm, ``from`` another or the best of a list, each as ``[arm, volumes]``; ``score``; ``asked``, what
-        the difference should reach (a negative figure: at most); ``relative`` for per cent.
+        the difference should reach (a negative figure: at most), or with ``about`` what should be in its interval;
+        ``relative`` for per cent.
     row
         Which neurons.
+
+    Returns
+    -------
+    dict
+        Of the seeds that all of them have; without ``mean``, ``low`` and ``high`` where the arm, or every rival, is
+        not measured.
     """
-    score, relative = wanted["score"], wanted.get("relative", False)
-    (one, n), others = wanted["of"], wanted["from"]
-    others = others if isinstance(others[0], list) else [others]
-    lowest_is_best = score in ("hd95", "esa", "dsa", "pds")
-    means = {(arm, m): grid(cells, arm, score, volumes=m, row=row).mean() for arm, m in others}
-    other, m = (min if lowest_is_best else max)(means, key=means.get)
-    a, b = (grid(cells, arm, score, volumes=k, row=row) for arm, k in ((one, n), (other, m)))
-    figures = [100 * f if not relative else f for f in paired_difference(a, b, relative=relative)]
-    asked, verdict = wanted.get("asked"), ""
-    if asked is not None and asked != 0:
-        verdict = "reached" if (figures[0] <= asked if asked < 0 else figures[0] >= asked) else "not reached"
-    elif asked == 0:
-        verdict = "0 is in the interval" if figures[1] <= 0 <= figures[2] else "0 is not in the interval"
-    name = f"{one} - {other}" if n == m else f"{one} ({n} volumes) - {other} ({m})"
+    score, relative, asked = wanted["score"], wanted.get("relative", False), wanted.get("asked")
+    others = wanted["from"] if isinstance(wanted["from"][0], list) else [wanted["from"]]
+    one, rivals = tuple(wanted["of"]), [tuple(other) for other in others]
+    seeds: dict[tuple[str, int], set[int]] = {}
+    for c in (c for c in cells if c["rows"].get(row)):
+        for arm, n in {one, *rivals}:
+            if c["arm"] == arm and (c["volumes"] == n or "validations" not in c):
+                seeds.setdefault((arm, n), set()).update([c["seed"]] if "validations" in c else [])
+    common = set.intersection(*(of for of in seeds.values() if of)) if any(seeds.values()) else set()
+    cells = [c for c in cells if "validations" not in c or c["seed"] in common]
+    scored = {(arm, n): grid(cells, arm, score, volumes=n, row=row) for arm, n in seeds}
+    unmeasured = [arm for arm, n in rivals if (arm, n) not in scored]
     words = f"{SCORES[score][0].removesuffix(' µm')}, {'%' if relative else 'points'}"
-    return {"name": name, "score": words, "asked": asked, "verdict": verdict} | dict(
-        zip(("mean", "low", "high"), figures, strict=True)
-    )
+    if one not in scored or len(unmeasured) == len(rivals):
+        name = f"{one[0]} - {' or '.join(arm if n == one[1] else f'{arm} ({n} volumes)' for arm, n in rivals)}"
+        return {"name": name, "score": words, "asked": asked, "verdict": "not measured"}
+    choose = min if score in ("hd95", "esa", "dsa", "pds") else max
+    best = choose((rival for rival in rivals if rival in scored), key=lambda rival: scored[rival].mean())
+    difference = paired_difference(scored[one], scored[best], relative=relative)
+    mean, low, high = [figure * (1 if relative else 100) for figure in difference]
+    verdict = ""
+    if wanted.get("about"):
+        verdict = f"{asked:g} is {'' if low <= asked <= high else 'not '}in the interval"
+    elif asked is not None:
+        reached = mean <= asked if asked < 0 else mean >= asked
+        verdict = ("reached" if reached else "not reached") + (", without " * bool(unmeasured) + ", ".join(unmeasured))
+    name = f"{one[0]} - {best[0]}" + (f" ({best[1]} volumes)" if one[1] != best[1] else "")
+    return {"name": name, "score": words, "asked": asked, "verdict": verdict, "mean": mean, "low": low, "high": high}
 
 
 def comparison_table(cells: list[dict], comparisons: list[dict], rows: list[str]) -> str:
@@ -157,8 +174,8 @@ def comparison_table(cells: list[dict], comparisons: list[dict], rows: list[str]
         for wanted in comparisons:
             c = compared(cells, wanted, row)
             asked = [f"{c['asked']:+g}", c["verdict"]] if row == "test" and c["asked"] is not None else ["", ""]
-            figures = [f"{c['mean']:+.2f}", f"{c['low']:+.2f} to {c['high']:+.2f}", *asked]
-            lines.append(f"| {row} | {c['name']} | {c['score']} | {' | '.join(figures)} |")
+            figures = [f"{c['mean']:+.2f}", f"{c['low']:+.2f} to {c['high']:+.2f}"] if "mean" in c else ["", ""]
+            lines.append(f"| {row} | {c['name']} | {c['score']} | {' | '.join(figures + asked)} |")
     return "\n".join(lines)
 
 
@@ -201,6 +218,7 @@ def finish(figure: plt.Figure, axes: plt.Axes, file: Path) -> None:
 
 def page(name: str, cells: list[dict], table: dict, out: Path) -> str:
     """Return the page of one table, and draw its figures."""
+    cells = of_table(cells, table)
     rows = [row for row in ROWS if all(cell["rows"].get(row) for cell in cells)]
     text = [f"### {table.get('title', name)}", training_table(cells)]
     curves(cells, out / f"study_{name}_curves.png")
@@ -227,13 +245,15 @@ def main() -> None:
     options = parser.parse_args()
     settings = yaml.safe_load(options.config.read_text())
     everything = results(options.results, list(settings["arms"]))
+    pages = {"goals": f"### What was asked\n\n{comparison_table(everything, settings['goals'], ['test'])}\n"}
     for name, table in settings["tables"].items():
-        cells = of_table(everything, table)
-        if {(arm, n) for arm in table["arms"] for n in table["volumes"]} <= {*sizes(cells)}:
-            text = page(name, cells, table, options.out)
-            (options.out / f"study_{name}.md").write_text(text, encoding="utf-8")
-            print(text)
-    short = {k: settings[k] for k in ("data", "training", "student", "arms", "tables")}
+        whole = {(arm, n) for arm in table["arms"] for n in table["volumes"]}
+        if whole <= {*sizes(of_table(everything, table))}:
+            pages[name] = page(name, everything, table, options.out)
+    for name, text in pages.items():
+        (options.out / f"study_{name}.md").write_text(text, encoding="utf-8")
+        print(text)
+    short = {k: settings[k] for k in ("data", "training", "student", "arms", "goals", "tables")}
     lines = ",\n".join(json.dumps(in_short(cell)) for cell in everything)
     options.package.write_text(f'{json.dumps(short)[:-1]}, "cells": [\n{lines}\n]}}\n', encoding="utf-8")
 

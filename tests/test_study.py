@@ -111,7 +111,7 @@ def cell(arm, seed, dice, hd95):
     [
         ("dice", False, 12.5, 12.5, "reached"),
         ("dice", False, 12.6, 12.5, "not reached"),
-        ("dice", False, 0, 12.5, "0 is not in the interval"),
+        ("dice", False, 0, 12.5, "reached"),
         ("hd95", True, -50, -50, "reached"),
         ("hd95", True, -51, -50, "not reached"),
     ],
@@ -125,6 +125,20 @@ def test_a_verdict_is_about_the_best_rival(score, relative, asked, mean, verdict
     assert found["name"] == "full - unet"
     assert found["mean"] == pytest.approx(mean)
     assert found["verdict"] == verdict
+    about = report.compared([*ours, *rivals], wanted | {"asked": asked, "about": True, "relative": relative}, "test")
+    assert about["verdict"] == f"{asked:g} is {'' if asked == mean else 'not '}in the interval"
+
+
+def test_what_is_not_measured_is_said():
+    ours, rival = [cell("full", 0, (0.5, 0.75), (1, 2))], [cell("unet", 0, (0.375, 0.625), (2, 4))]
+    wanted = {"of": ["full", 4], "from": [["unet", 4], ["unetr", 4]], "score": "dice", "asked": 4.53}
+    assert report.compared([*ours, *rival], wanted, "test")["verdict"] == "reached, without unetr"
+    for cells in (ours, rival, []):
+        found = report.compared(cells, wanted, "test")
+        assert found["verdict"] == "not measured" and "mean" not in found
+        assert report.comparison_table(cells, [wanted], ["test"]).endswith(
+            "| test | full - unet or unetr | Dice, points |  |  | +4.53 | not measured |"
+        )
 
 
 @pytest.mark.parametrize("arm", ["unet", "center"])

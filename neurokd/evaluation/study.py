@@ -21,14 +21,14 @@ def load_study() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``data``, ``training``, ``student``, ``arms`` and ``tables`` as in ``benchmarks/study.yaml``; ``cells``, a list
-        of dicts with ``arm``, ``volumes``, ``seed``, ``validation_dice``, ``validations`` (step and Dice),
-        what the cell cost, and ``rows``: for each row of scored neurons a list of dicts, one for each neuron.
+        ``data``, ``training``, ``student``, ``arms``, ``goals`` and ``tables`` as in ``benchmarks/study.yaml``;
+        ``cells``, a list of dicts with ``arm``, ``volumes``, ``seed``, ``validation_dice``, ``validations`` (step and
+        Dice), what the cell cost, and ``rows``: for each row of scored neurons a list of dicts, one for each neuron.
 
     Examples
     --------
     >>> sorted(load_study())
-    ['arms', 'cells', 'data', 'student', 'tables', 'training']
+    ['arms', 'cells', 'data', 'goals', 'student', 'tables', 'training']
     """
     return json.loads((resources.files(__package__) / "study.json").read_text(encoding="utf-8"))
 
