@@ -38,6 +38,7 @@ SCORES = {  # key: heading, decimals
     "dsa": ("DSA voxels", 2),
     "pds": ("PDS", 3),
 }
+MARKS = ("<!-- written by report.py -->", "<!-- until here -->")
 NAMED = ("arm", "volumes", "seed")
 KEPT = (*NAMED, "validation_dice", "threshold", "validations", "cpu_seconds", "parameters", "peak_gb")
 
@@ -235,12 +236,25 @@ def page(name: str, cells: list[dict], table: dict, out: Path) -> str:
     return "\n\n".join(text) + "\n"
 
 
+def filled(readme: str, pages: dict[str, str]) -> str:
+    """Return a page with others, and their figures, between its two marks."""
+    before, between, after = readme.partition(MARKS[0])[0], *readme.partition(MARKS[1])[1:]
+    if not between:
+        raise ValueError(f"the page has no {MARKS[0]} followed by {MARKS[1]}")
+    shown = []
+    for name, text in pages.items():
+        figure = "![Dice on validation neurons over training steps, a line for each arm.](results/study_{}_curves.png)"
+        shown += [text.strip(), figure.format(name)] if name != "goals" else [text.strip()]
+    return "\n\n".join([before + MARKS[0], *shown, between + after])
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=HERE / "study.yaml")
     parser.add_argument("--results", type=Path, default=HERE / "results" / "study")
     parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
     parser.add_argument("--package", type=Path, default=HERE.parent / "neurokd" / "evaluation" / "study.json")
     options = parser.parse_args()
     settings = yaml.safe_load(options.config.read_text())
@@ -252,7 +266,8 @@ def main() -> None:
             pages[name] = page(name, everything, table, options.out)
     for name, text in pages.items():
         (options.out / f"study_{name}.md").write_text(text, encoding="utf-8")
-        print(text)
+    readme = filled(options.readme.read_text(encoding="utf-8"), pages)
+    options.readme.write_text(readme, encoding="utf-8")
     short = {k: settings[k] for k in ("data", "training", "student", "arms", "goals", "tables")}
     lines = ",\n".join(json.dumps(in_short(cell)) for cell in everything)
     options.package.write_text(f'{json.dumps(short)[:-1]}, "cells": [\n{lines}\n]}}\n', encoding="utf-8")

@@ -34,14 +34,12 @@ from scipy.stats import spearmanr
 import neurokd as nkd
 
 study = nkd.load_study()
-cells = [cell for cell in study["cells"] if cell["table"] == "headline"]
-arms = study["tables"]["headline"]["arms"]
-seeds = study["tables"]["headline"]["seeds"]
+cells, data, training = study["cells"], study["data"], study["training"]
+arms, seeds = (study["tables"]["headline"][key] for key in ("arms", "seeds"))
 neurons = [neuron["name"] for neuron in cells[0]["rows"]["test"]]
-data, training = study["data"], study["training"]
-print(f"{len(cells)} cells: {', '.join(arms)}; seeds {seeds}")
+print(f"{len(cells)} cells; seeds {seeds}")
 print(f"trained on 4 neurons of {data['shape']} voxels, {training['steps']} steps of one crop of {training['crop']}")
-print(f"scored on {len(neurons)} other neurons, once, when all choices had been made")
+print(f"scored on {len(neurons)} other neurons, once for each table, when its choices had been made")
 
 # %% [markdown]
 # ## 1 · What is compared with what
@@ -51,65 +49,97 @@ print(f"scored on {len(neurons)} other neurons, once, when all choices had been 
 # | arm | what it is | what its neighbour's difference says |
 # |---|---|---|
 # | `threshold` | "bright means neurite", the best level on validation neurons | what needs no network |
+# | `ridge` | a ridge filter of 1998 (Sato's, scale one voxel) and a threshold on it | what needs no training |
 # | `unet` | MONAI's BasicUNet with half its channels | what convolutions learn from these crops alone |
 # | `unet-wide` | MONAI's BasicUNet as it comes | − unet: what width is worth |
 # | `scratch` | our hybrid: six blocks of a 3D ViT beside a light convolutional path, random weights | |
 # | `shuffled` | the same, the teacher's weights **permuted within each tensor** | − scratch: what the *scale* of the weights does |
 # | `center` | the same, the teacher's weights inflated ([03](03_inflation.ipynb)) | − scratch: transfer, as in arXiv:2405.02686; − shuffled: its *knowledge* |
 # | `full` | `center` with tubes ([04](04_deformable_tubular.ipynb)) and distillation in the first half ([05](05_distillation.ipynb)) | − unet-wide: all of it, as in arXiv:2410.22078 |
+# | `plain-…` | the same three beginnings without the convolutional path: the decoder sees tokens alone | |
 #
-# ## 2 · The result
+# Scores are those of the foreground; the mean over the neurons that were held out, then over seeds, ± the standard deviation over seeds. A volume in which nothing was found would count with its diagonal as HD95.
 #
-# Foreground only; the mean over the neurons that were held out, then over seeds, ± the standard deviation over seeds. A volume in which nothing was found would count with its diagonal as HD95.
-
-# %%
-heads = {"dice": 3, "average_precision": 3, "hd95": 2, "cldice": 3, "length_f1": 3}
-lines = [f"| arm | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-for arm in arms:
-    figures = []
-    for score, digits in heads.items():
-        by_seed = nkd.study_scores(cells, arm, score).mean(axis=1)
-        spread = f" ± {by_seed.std(ddof=1):.{digits}f}" if len(by_seed) > 1 else ""
-        figures.append(f"{by_seed.mean():.{digits}f}{spread}")
-    lines.append(f"| `{arm}` | {' | '.join(figures)} |")
-display(Markdown("\n".join(lines)))
-
-# %% [markdown]
 # Some neurons are hard for every arm, so means swing together. What counts is the *paired* difference, neuron by neuron and seed by seed, and how far chance may have moved it: draw neurons and seeds anew, ten thousand times, and keep the middle 95 % of the means (`nkd.paired_difference`). The papers' gains, in per cent, are read as points of Dice (0.01); that reading is ours.
 
-# %% mystnb={"image": {"alt": "Paired differences of Dice between arms with their 95 percent intervals, and the gains of the two papers."}}
-pairs = [
-    ("center", "scratch", 8.71, "arXiv:2405.02686"),
-    ("full", "unet-wide", 4.53, "arXiv:2410.22078"),
-    ("shuffled", "scratch", None, ""),
-    ("center", "shuffled", None, ""),
-    ("center", "unet", None, ""),
-    ("unet-wide", "unet", None, ""),
-    ("full", "center", None, ""),
-]
-figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-gains = {}
-for row, (one, other, published, paper) in enumerate(pairs):
-    a, b = nkd.study_scores(cells, one), nkd.study_scores(cells, other)
-    gains[one, other] = mean, low, high = [100 * v for v in nkd.paired_difference(a, b)]
-    axes.plot([low, high], [row, row], color="C0", lw=2)
-    axes.plot(mean, row, "o", color="C0", label="measured, 95 % interval" if row == 0 else None)
-    if published:
-        axes.plot(published, row, "D", color="C1", label="published, other data" if row == 0 else None)
-    print(
-        f"{one + ' - ' + other:<20}{mean:+6.2f} points, {low:+.2f} to {high:+.2f}"
-        + (f"; {paper}: {published:+.2f}" if paper else "")
-    )
-axes.axvline(0, color="0.6", lw=1)
-axes.set(yticks=range(len(pairs)), yticklabels=[f"{one} − {other}" for one, other, *_ in pairs])
-axes.set(xlabel="difference of Dice (points)")
-axes.invert_yaxis()
-axes.spines[["top", "right"]].set_visible(False)
-axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-plt.show()
+
+# %%
+def show_scores(arms):
+    """Show a table of scores, a line for each arm."""
+    heads = {"dice": 3, "average_precision": 3, "hd95": 2, "cldice": 3, "length_f1": 3}
+    lines = [f"| arm | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for arm in arms:
+        figures = []
+        for score, digits in heads.items():
+            by_seed = nkd.study_scores(cells, arm, score).mean(axis=1)
+            spread = f" ± {by_seed.std(ddof=1):.{digits}f}" if len(by_seed) > 1 else ""
+            figures.append(f"{by_seed.mean():.{digits}f}{spread}")
+        lines.append(f"| `{arm}` | {' | '.join(figures)} |")
+    display(Markdown("\n".join(lines)))
+
+
+def show_gains(pairs, published):
+    """Draw paired differences of Dice with their intervals, and return them in points."""
+    _, axes = plt.subplots(figsize=(8, 0.8 + 0.4 * len(pairs)), layout="constrained")
+    gains = {}
+    for row, (one, other) in enumerate(pairs):
+        a, b = nkd.study_scores(cells, one), nkd.study_scores(cells, other)
+        gains[one, other] = mean, low, high = [100 * v for v in nkd.paired_difference(a, b)]
+        axes.plot([low, high], [row, row], color="C0", lw=2)
+        axes.plot(mean, row, "o", color="C0", label="measured, 95 % interval" if row == 0 else None)
+        print(f"{one + ' - ' + other:<32}{mean:+6.2f} points, {low:+.2f} to {high:+.2f}")
+    for (one, other), (paper, gain) in published.items():
+        row = pairs.index((one, other))
+        axes.plot(gain, row, "D", color="C1", label=f"published, other data ({paper})")
+        print(f"{one + ' - ' + other:<32}{gain:+6.2f} in {paper}")
+    axes.axvline(0, color="0.6", lw=1)
+    axes.set(yticks=range(len(pairs)), yticklabels=[f"{one} − {other}" for one, other in pairs])
+    axes.set(xlabel="difference of Dice (points)")
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    plt.show()
+    return gains
+
 
 # %% [markdown]
-# ## 3 · One interval by hand
+# ## 2 · Tokens alone
+#
+# First the papers' own comparison: a transformer that has to do it all. The plain decoder is a single convolution from tokens of 2 x 8 x 8 voxels to the logits of their voxels, so whatever is found, the tokens have found.
+
+# %% mystnb={"image": {"alt": "Paired differences of Dice between arms that see tokens alone, with their 95 percent intervals."}}
+show_scores(["threshold", "plain-scratch", "plain-shuffled", "plain-center", "unet"])
+alone = show_gains(
+    [
+        ("plain-center", "plain-scratch"),
+        ("plain-shuffled", "plain-scratch"),
+        ("plain-center", "plain-shuffled"),
+        ("plain-center", "unet"),
+    ],
+    {("plain-center", "plain-scratch"): ("arXiv:2405.02686", 8.71)},
+)
+
+# %% [markdown]
+# ## 3 · Beside convolutions
+#
+# Nobody has to use tokens alone. The hybrid decoder adds them to a light convolutional path, which keeps what a token of 8 x 8 voxels cannot. The same question again, with U-Nets as rivals.
+
+# %% mystnb={"image": {"alt": "Paired differences of Dice between hybrid arms and U-Nets with their 95 percent intervals."}}
+show_scores(arms)
+gains = show_gains(
+    [
+        ("center", "scratch"),
+        ("shuffled", "scratch"),
+        ("center", "shuffled"),
+        ("full", "center"),
+        ("full", "unet-wide"),
+        ("unet-wide", "unet"),
+    ],
+    {("center", "scratch"): ("arXiv:2405.02686", 8.71), ("full", "unet-wide"): ("arXiv:2410.22078", 4.53)},
+)
+
+# %% [markdown]
+# ## 4 · One interval by hand
 #
 # `center` and `scratch` on each neuron, the mean over seeds. A point above the diagonal is a neuron on which `center` is better. Hard neurons are hard for both, which is why the means of either say so little and their difference so much.
 
@@ -145,39 +175,40 @@ assert abs(apart.mean() - by_library[0]) < 1e-9
 assert abs(low - by_library[1]) < 0.005 and abs(high - by_library[2]) < 0.005
 
 # %% [markdown]
-# ## 4 · Early knowledge
+# ## 5 · Early knowledge
 #
-# Training sees the validation neurons only for these points. A line is the mean over seeds, a dot one seed.
+# Training sees the validation neurons only for these points. A line is the mean over seeds, a dot one seed. Dashed: tokens alone.
 
 # %% mystnb={"image": {"alt": "Validation Dice over training steps for each arm."}}
 figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
-for arm in arms:
-    of = [cell["validations"] for cell in cells if cell["arm"] == arm and "validations" in cell]
-    if of:
-        steps = [v["step"] for v in of[0]]
-        dice = np.array([[v["val_dice"] for v in seed] for seed in of])
-        (line,) = axes.plot(steps, dice.mean(axis=0), label=arm)
-        axes.plot(steps, dice.T, ".", color=line.get_color(), alpha=0.5)
+for arm in [*arms[1:], "plain-scratch", "plain-shuffled", "plain-center"]:
+    of = [c["validations"] for c in cells if (c["arm"], c["volumes"]) == (arm, 4)]
+    steps = [v["step"] for v in of[0]]
+    dice = np.array([[v["val_dice"] for v in seed] for seed in of])
+    (line,) = axes.plot(steps, dice.mean(axis=0), "--" if arm.startswith("plain") else "-", label=arm)
+    axes.plot(steps, dice.T, ".", color=line.get_color(), alpha=0.5)
 axes.set(xlabel="step (one crop each)", ylabel="Dice, validation", xticks=steps)
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 
 # %% [markdown]
-# ## 5 · Elsewhere
+# ## 6 · Elsewhere
 #
 # A gain that holds only where training took place is worth little. The same networks, with the thresholds of the validation neurons: on the test neurons under another microscope (a wider point spread, half the photons, three times the blobs); on neurons that people traced, rendered; and on parts of two real stacks, against an automatic trace one voxel thin. The last is agreement with a program, not accuracy.
 
 # %% mystnb={"image": {"alt": "Dice of each arm on four kinds of neurons."}}
 kinds = {"test": "held out", "shifted": "other microscope", "flies": "traced by people", "real": "real (agreement)"}
-kinds = {row: words for row, words in kinds.items() if all(cell["rows"].get(row) for cell in cells)}
-figure, panels = plt.subplots(1, len(kinds), figsize=(10, 3.2), layout="constrained", sharey=True)
+shown = ["threshold", "ridge", *arms[1:], "full-ridge", "plain-scratch", "plain-center"]
+scored = [cell["rows"] for cell in cells if cell["arm"] in shown and cell["volumes"] == 4]
+kinds = {row: words for row, words in kinds.items() if all(rows.get(row) for rows in scored)}
+figure, panels = plt.subplots(1, len(kinds), figsize=(10, 3.8), layout="constrained", sharey=True)
 for axes, (row, words) in zip(panels, kinds.items(), strict=True):
-    for place, arm in enumerate(arms):
+    for place, arm in enumerate(shown):
         by_seed = nkd.study_scores(cells, arm, row=row).mean(axis=1)
         axes.plot(by_seed, [place] * len(by_seed), "o", color="C0", alpha=0.5)
         axes.plot(by_seed.mean(), place, "|", color="C0", ms=16, mew=2)
-    axes.set(title=words, xlabel="Dice", yticks=range(len(arms)), yticklabels=arms)
+    axes.set(title=words, xlabel="Dice", yticks=range(len(shown)), yticklabels=shown)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 panels[0].invert_yaxis()
@@ -188,7 +219,24 @@ for row, words in kinds.items():
     print(f"{words:<18}center - scratch {mean:+6.2f} points, {low:+.2f} to {high:+.2f} ({a.shape[1]} neurons)")
 
 # %% [markdown]
-# ## 6 · What is still wrong
+# ## 7 · What was known before
+#
+# A neurite is a bright tube, and what a bright tube looks like was written down long ago: the brightness bends down across it in two directions, and not along it. `ridge` is that rule and a threshold, learnt from nothing. Networks can be given the same three curvatures (`HessianRidges`, at scales of one and two voxels) beside the volume: `unet-ridge` is `unet-wide` with them, `full-ridge` is `full` with them and a decoder half as wide again.
+
+# %% mystnb={"image": {"alt": "Paired differences of Dice between arms that see curvatures of the brightness and others, with their 95 percent intervals."}}
+show_scores(["threshold", "ridge", "unetr", "unet-wide", "full", "unet-ridge", "full-ridge"])
+ridges = show_gains(
+    [
+        ("full-ridge", "unet-wide"),
+        ("full-ridge", "full"),
+        ("unet-ridge", "unet-wide"),
+        ("full-ridge", "unet-ridge"),
+    ],
+    {("full-ridge", "unet-wide"): ("arXiv:2410.22078", 4.53)},
+)
+
+# %% [markdown]
+# ## 8 · What is still wrong
 #
 # The model that comes with the package, on a neuron that it has not seen. Part of what it invents is a border one voxel off. The rest lies away from the neuron: vessels and fibres of other cells, which look like neurites slice by slice.
 
@@ -210,7 +258,7 @@ print(
 assert nkd.dice(found & ~far, sample.mask) > score
 
 # %% [markdown]
-# ## 7 · What did not help
+# ## 9 · What did not help
 #
 # `benchmarks/NOTES.md` in the repository has every trial with its numbers. In words:
 #
