@@ -204,12 +204,12 @@ def build(arm: dict, settings: dict, crop: tuple[int, int, int], seed: int) -> t
     if "network" in arm:
         return Padded(arm["network"], crop, **arm.get("options", {})), {}
     teacher = nkd.load_teacher(arm.get("teacher", settings["teacher"]))
-    wanted = merged(settings["student"], arm["student"])
+    wanted = merged(settings["student"], arm["student"]) | {"window": crop}
     if wanted.get("tube"):
         wanted["tube"] = nkd.TubeConfig(**wanted["tube"])
     generator = torch.Generator().manual_seed(seed)
     origin = nkd.shuffle_teacher(teacher, generator=generator) if arm.get("shuffled") else teacher
-    model = nkd.NeuronSegmenter.from_teacher(origin, window=crop, generator=generator, **wanted)
+    model = nkd.NeuronSegmenter.from_teacher(origin, generator=generator, **wanted)
     if arm.get("random"):  # where scratch begins, but at the rate of transferred weights
         blank = nkd.NeuronSegmenter.from_teacher(origin, generator=generator, **wanted | {"inflation": "scratch"})
         model.vit.load_state_dict(blank.vit.state_dict())

@@ -25,7 +25,15 @@ def settings():
 def results(settings, tmp_path_factory, real_teacher):
     """The folder of results of one table, an arm of each kind in it."""
     folder = tmp_path_factory.mktemp("study")
-    arms = [*settings["tables"]["headline"]["arms"], "ridge", "unetr", "swinunetr", "frozen", "plain-center"]
+    arms = [
+        *settings["tables"]["headline"]["arms"],
+        "ridge",
+        "unet-ridge",
+        "unetr",
+        "swinunetr",
+        "frozen",
+        "plain-center",
+    ]
     settings["tables"]["all"] = {"arms": arms, "seeds": [0], "volumes": [1]}
     for cell in study.cells(settings, "all"):
         for testing in (False, True):
@@ -64,6 +72,28 @@ def test_every_arm_goes_all_the_way_and_no_result_is_replaced(settings, results,
     changed = study.merged(settings, {"data": {"seed": 1}})
     with pytest.raises(SystemExit, match="other settings"):
         study.state_of(cells[0], changed, results)
+
+
+def test_controls_are_what_they_say(settings, real_teacher):
+    """Where scratch begins but at the slow rate; and a student whose tokens are shut out."""
+    crop = (8, 48, 48)
+    slow, scratch, teacher = (
+        study.build(settings["arms"][arm], settings, crop, seed=0)[0] for arm in ("scratch-slow", "scratch", "center")
+    )
+    weights = [model.vit.blocks[0].attn.qkv.weight for model in (slow, scratch, teacher)]
+    assert weights[0].std().item() == pytest.approx(weights[1].std().item(), rel=0.01)
+    assert abs(weights[0].std() - weights[2].std()) > 0.1 * weights[2].std()
+    assert any(p is weights[0] for p in slow.parameter_groups()["transferred"])
+
+    alone, _ = study.build(settings["arms"]["no-tokens"], settings, crop, seed=0)
+    volume = torch.rand(1, 1, *crop)
+    before = alone(volume)
+    before.mean().backward()
+    assert all(p.grad is None for p in alone.vit.parameters())
+    assert all(p.grad is not None for p in alone.decoder.head.parameters())
+    for norm in alone.norms:
+        torch.nn.init.zeros_(norm.weight)
+    assert torch.equal(alone(volume), before)
 
 
 def test_the_test_neurons_wait_until_every_cell_is_trained(settings, tmp_path, monkeypatch):
