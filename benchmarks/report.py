@@ -217,9 +217,9 @@ def finish(figure: plt.Figure, axes: plt.Axes, file: Path) -> None:
     plt.close(figure)
 
 
-def page(name: str, cells: list[dict], table: dict, out: Path) -> str:
-    """Return the page of one table, and draw its figures."""
-    cells = of_table(cells, table)
+def page(name: str, everything: list[dict], table: dict, out: Path) -> str:
+    """Return the page of one table, and draw its figures; its comparisons may name cells of others."""
+    cells = of_table(everything, table)
     rows = [row for row in ROWS if all(cell["rows"].get(row) for cell in cells)]
     text = [f"### {table.get('title', name)}", training_table(cells)]
     curves(cells, out / f"study_{name}_curves.png")
@@ -230,7 +230,7 @@ def page(name: str, cells: list[dict], table: dict, out: Path) -> str:
     for row in rows:
         text += [f"**{row}**: {ROWS[row]}.", scores_table(cells, row)]
     if rows and table.get("comparisons"):
-        text.append(comparison_table(cells, table["comparisons"], rows))
+        text.append(comparison_table(everything, table["comparisons"], rows))
     if "test" in rows and len(table["volumes"]) > 1:
         efficiency(cells, "test", out / f"study_{name}.png")
     return "\n\n".join(text) + "\n"
