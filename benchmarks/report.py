@@ -118,6 +118,12 @@ def scores_table(cells: list[dict], row: str) -> str:
     return "\n".join(lines)
 
 
+def scored(cells: list[dict], arm: str, volumes: int, *, row: str) -> list[dict]:
+    """Return the cells of an arm that have scores of a row; one that is not trained has the same for all numbers."""
+    of = [c for c in cells if c["arm"] == arm and c["rows"].get(row)]
+    return [c for c in of if c["volumes"] == volumes or "validations" not in c]
+
+
 def compared(cells: list[dict], wanted: dict, row: str) -> dict:
     """Return a paired difference in points (hundredths) or per cent, its interval, and the verdict on what was asked.
 
@@ -135,29 +141,26 @@ def compared(cells: list[dict], wanted: dict, row: str) -> dict:
     Returns
     -------
     dict
-        Of the seeds that all of them have; without ``mean``, ``low`` and ``high`` where the arm, or every rival, is
-        not measured.
+        Of the seeds that both have; without ``mean``, ``low`` and ``high`` where the arm, or every rival, is not
+        measured.
     """
     score, relative, asked = wanted["score"], wanted.get("relative", False), wanted.get("asked")
     others = wanted["from"] if isinstance(wanted["from"][0], list) else [wanted["from"]]
     one, rivals = tuple(wanted["of"]), [tuple(other) for other in others]
-    seeds: dict[tuple[str, int], set[int]] = {}
-    for c in (c for c in cells if c["rows"].get(row)):
-        for arm, n in {one, *rivals}:
-            if c["arm"] == arm and (c["volumes"] == n or "validations" not in c):
-                seeds.setdefault((arm, n), set()).update([c["seed"]] if "validations" in c else [])
-    common = set.intersection(*(of for of in seeds.values() if of)) if any(seeds.values()) else set()
-    cells = [c for c in cells if "validations" not in c or c["seed"] in common]
-    scored = {(arm, n): grid(cells, arm, score, volumes=n, row=row) for arm, n in seeds}
-    unmeasured = [arm for arm, n in rivals if (arm, n) not in scored]
+    of = {pair: scored(cells, *pair, row=row) for pair in (one, *rivals)}
+    measured = [rival for rival in rivals if of[rival]]
+    unmeasured = [arm for arm, n in rivals if not of[arm, n]]
     words = f"{SCORES[score][0].removesuffix(' µm')}, {'%' if relative else 'points'}"
-    if one not in scored or len(unmeasured) == len(rivals):
+    if not of[one] or not measured:
         name = f"{one[0]} - {' or '.join(arm if n == one[1] else f'{arm} ({n} volumes)' for arm, n in rivals)}"
         return {"name": name, "score": words, "asked": asked, "verdict": "not measured"}
     choose = min if score in ("hd95", "esa", "dsa", "pds") else max
-    best = choose((rival for rival in rivals if rival in scored), key=lambda rival: scored[rival].mean())
-    difference = paired_difference(scored[one], scored[best], relative=relative)
-    mean, low, high = [figure * (1 if relative else 100) for figure in difference]
+    best = choose(measured, key=lambda rival: grid(of[rival], rival[0], score, volumes=rival[1], row=row).mean())
+    seeds = [{c["seed"] for c in of[pair] if "validations" in c} for pair in (one, best)]
+    common = set.intersection(*filter(None, seeds))
+    shared = [c for pair in (one, best) for c in of[pair] if "validations" not in c or c["seed"] in common]
+    pairs = (grid(shared, arm, score, volumes=n, row=row) for arm, n in (one, best))
+    mean, low, high = [figure * (1 if relative else 100) for figure in paired_difference(*pairs, relative=relative)]
     verdict = ""
     if wanted.get("about"):
         verdict = f"{asked:g} is {'' if low <= asked <= high else 'not '}in the interval"

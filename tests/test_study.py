@@ -159,6 +159,14 @@ def test_a_verdict_is_about_the_best_rival(score, relative, asked, mean, verdict
     assert about["verdict"] == f"{asked:g} is {'' if asked == mean else 'not '}in the interval"
 
 
+def test_a_difference_is_of_the_seeds_that_both_have():
+    ours = [cell("full", seed, (0.5, 0.75), (1, 2)) for seed in (0, 1)]
+    theirs = [cell("unet", seed, (0.25 * seed, 0.5), (2, 4)) for seed in (0, 1, 2)]
+    wanted = {"of": ["full", 4], "from": [["unet", 4], ["threshold", 4]], "score": "dice"}
+    # seeds 0 and 1: (0.5 + 0.25 + 0.25 + 0.25) / 4
+    assert report.compared([*ours, *theirs], wanted, "test")["mean"] == pytest.approx(31.25)
+
+
 def test_what_is_not_measured_is_said():
     ours, rival = [cell("full", 0, (0.5, 0.75), (1, 2))], [cell("unet", 0, (0.375, 0.625), (2, 4))]
     wanted = {"of": ["full", 4], "from": [["unet", 4], ["unetr", 4]], "score": "dice", "asked": 4.53}
