@@ -63,7 +63,7 @@ print(f"scored on {len(neurons)} other neurons, once for each table, when its ch
 # Some neurons are hard for every arm, so means swing together. What counts is the *paired* difference, neuron by neuron and seed by seed, and how far chance may have moved it: draw neurons and seeds anew, ten thousand times, and keep the middle 95 % of the means (`nkd.paired_difference`). The papers' gains, in per cent, are read as points of Dice (0.01); that reading is ours.
 
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def show_scores(arms, cells):
     """Show a table of scores, a line for each arm."""
     heads = {"dice": 3, "average_precision": 3, "hd95": 2, "cldice": 3, "length_f1": 3}
@@ -104,7 +104,7 @@ def show_gains(pairs, cells, published):
 # %% [markdown]
 # ## 2 · Tokens alone
 #
-# First the papers' own comparison: a transformer that has to do it all. The plain decoder is a single convolution from tokens of 2 x 8 x 8 voxels to the logits of their voxels, so whatever is found, the tokens have found.
+# First a transformer that has to do it all, where a transfer must show if anywhere (what stands above the tokens in the papers is not known to us). The plain decoder is a single convolution from tokens of 2 x 8 x 8 voxels to the logits of their voxels, so whatever is found, the tokens have found.
 
 # %% mystnb={"image": {"alt": "Paired differences of Dice between arms that see tokens alone, with their 95 percent intervals."}}
 show_scores(["threshold", "plain-scratch", "plain-shuffled", "plain-center", "unet"], cells)
