@@ -220,12 +220,23 @@ def finish(figure: plt.Figure, axes: plt.Axes, file: Path) -> None:
     plt.close(figure)
 
 
-def page(name: str, everything: list[dict], table: dict, out: Path) -> str:
-    """Return the page of one table, and draw its figures; its comparisons may name cells of others."""
+def drawn(name: str, cells: list[dict], table: dict, out: Path) -> str:
+    """Draw a table's figure, unless it would have more lines than there are colours; return it for the page."""
+    arms = {c["arm"] for c in cells if "validations" in c}
+    if len(arms) > len(plt.rcParams["axes.prop_cycle"]):
+        return ""
+    if len(table["volumes"]) > 1:
+        efficiency(cells, "test", out / f"study_{name}.png")
+        return f"![Dice on test neurons over training volumes, a line for each arm.](results/study_{name}.png)"
+    curves(cells, out / f"study_{name}_curves.png")
+    return f"![Dice on validation neurons over steps, a line for each arm.](results/study_{name}_curves.png)"
+
+
+def page(name: str, everything: list[dict], table: dict) -> str:
+    """Return the page of one table; its comparisons may name cells of others."""
     cells = of_table(everything, table)
     rows = [row for row in ROWS if all(cell["rows"].get(row) for cell in cells)]
     text = [f"### {table.get('title', name)}", training_table(cells)]
-    curves(cells, out / f"study_{name}_curves.png")
     for row, reason in {k: v for cell in cells for k, v in cell["skipped"].items()}.items():
         text.append(f"Not scored: {row}, {reason}.")
     if not rows:
@@ -234,20 +245,14 @@ def page(name: str, everything: list[dict], table: dict, out: Path) -> str:
         text += [f"**{row}**: {ROWS[row]}.", scores_table(cells, row)]
     if rows and table.get("comparisons"):
         text.append(comparison_table(everything, table["comparisons"], rows))
-    if "test" in rows and len(table["volumes"]) > 1:
-        efficiency(cells, "test", out / f"study_{name}.png")
     return "\n\n".join(text) + "\n"
 
 
-def filled(readme: str, pages: dict[str, str]) -> str:
-    """Return a page with others, and their figures, between its two marks."""
+def filled(readme: str, shown: list[str]) -> str:
+    """Return a page with tables and figures between its two marks."""
     before, between, after = readme.partition(MARKS[0])[0], *readme.partition(MARKS[1])[1:]
     if not between:
         raise ValueError(f"the page has no {MARKS[0]} followed by {MARKS[1]}")
-    shown = []
-    for name, text in pages.items():
-        figure = "![Dice on validation neurons over training steps, a line for each arm.](results/study_{}_curves.png)"
-        shown += [text.strip(), figure.format(name)] if name != "goals" else [text.strip()]
     return "\n\n".join([before + MARKS[0], *shown, between + after])
 
 
@@ -263,13 +268,15 @@ def main() -> None:
     settings = yaml.safe_load(options.config.read_text())
     everything = results(options.results, list(settings["arms"]))
     pages = {"goals": f"### What was asked\n\n{comparison_table(everything, settings['goals'], ['test'])}\n"}
+    shown = [pages["goals"].strip()]
     for name, table in settings["tables"].items():
         whole = {(arm, n) for arm in table["arms"] for n in table["volumes"]}
         if whole <= {*sizes(of_table(everything, table))}:
-            pages[name] = page(name, everything, table, options.out)
+            pages[name] = page(name, everything, table)
+            shown += [pages[name].strip(), drawn(name, of_table(everything, table), table, options.out)]
     for name, text in pages.items():
         (options.out / f"study_{name}.md").write_text(text, encoding="utf-8")
-    readme = filled(options.readme.read_text(encoding="utf-8"), pages)
+    readme = filled(options.readme.read_text(encoding="utf-8"), [text for text in shown if text])
     options.readme.write_text(readme, encoding="utf-8")
     short = {k: settings[k] for k in ("data", "training", "student", "arms", "goals", "tables")}
     lines = ",\n".join(json.dumps(in_short(cell)) for cell in everything)

@@ -31,7 +31,7 @@ def results(settings, tmp_path_factory, real_teacher):
         "unet-ridge",
         "unetr",
         "swinunetr",
-        "frozen",
+        "frozen-shuffled",
         "plain-center",
     ]
     settings["tables"]["all"] = {"arms": arms, "seeds": [0], "volumes": [1]}
@@ -120,7 +120,7 @@ def test_a_report_holds_every_arm_and_its_scores(settings, results, tmp_path):
     cells = report.results(results, list(settings["arms"]))
     assert report.of_table(cells, settings["tables"]["all"]) == cells
     comparison = {"of": ["center", 1], "from": [["threshold", 1], ["unet", 1]], "score": "dice", "asked": 100}
-    text = report.page("all", cells, settings["tables"]["all"] | {"comparisons": [comparison]}, tmp_path)
+    text = report.page("all", cells, settings["tables"]["all"] | {"comparisons": [comparison]})
     assert [arm for arm, _ in report.sizes(cells)] == sorted(
         settings["tables"]["all"]["arms"], key=list(settings["arms"]).index
     )
@@ -128,7 +128,11 @@ def test_a_report_holds_every_arm_and_its_scores(settings, results, tmp_path):
     mean = np.mean([row["dice"] for row in threshold["rows"]["test"]])
     assert f"| threshold | 1 | {mean:.3f} |" in text
     assert "| +100 | not reached |" in text
-    assert (tmp_path / "study_all_curves.png").stat().st_size > 5_000
+    many, few = cells, [c for c in cells if c["arm"] in ("threshold", "unet", "center")]
+    assert report.drawn("many", many, settings["tables"]["all"], tmp_path) == ""  # more lines than colours
+    for volumes, file in (([1], "few_curves"), ([1, 2], "few")):
+        assert f"results/study_{file}.png" in report.drawn("few", few, {"volumes": volumes}, tmp_path)
+        assert (tmp_path / f"study_{file}.png").stat().st_size > 5_000
 
 
 def cell(arm, seed, dice, hd95):
