@@ -37,7 +37,7 @@ from study import HERE, PARTS, at_hand, in_bf16, machine, merged, neurons, score
 
 PART = 9  # of a seed's ten streams
 assert PART not in PARTS.values(), f"stream {PART} is one of the study's"
-SIZE = {"dim": 192, "depth": 6, "heads": 3, "width": 16, "decoder": "hybrid", "token": (4, 8, 8)}
+SIZE = {"dim": 192, "depth": 6, "heads": 3, "width": 16, "decoder": "hybrid", "ridges": (1.0, 2.0), "token": (4, 8, 8)}
 SHOWN = ("average_precision", "dice", "cldice", "hd95", "length_f1")
 ASKED = ("neurons", "steps", "lr", "weight", "temperature", "seed")  # arguments that the card repeats
 LICENCES = {
