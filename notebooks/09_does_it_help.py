@@ -233,11 +233,10 @@ for row, words in kinds.items():
 # %% [markdown]
 # ## 7 · What was known before
 #
-# A neurite is a bright tube, and what a bright tube looks like was written down long ago: the brightness bends down across it in two directions, and not along it. `ridge` is that rule and a threshold, learnt from nothing. Networks can be given the same three curvatures (`HessianRidges`, at scales of one and two voxels) beside the volume: `unet-ridge` is `unet-wide` with them, `full-ridge` is `full` with them and a decoder half as wide again. Two seeds so far.
+# A neurite is a bright tube, and what a bright tube looks like was written down long ago: the brightness bends down across it in two directions, and not along it. `ridge` is that rule and a threshold, learnt from nothing. Networks can be given the same three curvatures (`HessianRidges`, at scales of one and two voxels) beside the volume: `unet-ridge` is `unet-wide` with them, `full-ridge` is `full` with them and a decoder half as wide again.
 
 # %% mystnb={"image": {"alt": "Paired differences of Dice between arms that see curvatures of the brightness and others, with their 95 percent intervals."}}
-here = [cell for cell in cells if cell["seed"] in study["tables"]["ridges"]["seeds"]]
-show_scores(["threshold", "ridge", "unetr", "unet-wide", "full", "unet-ridge", "full-ridge"], here)
+show_scores(["threshold", "ridge", "unetr", "unet-wide", "full", "unet-ridge", "full-ridge"], cells)
 ridges = show_gains(
     [
         ("full-ridge", "unet-wide"),
@@ -245,7 +244,7 @@ ridges = show_gains(
         ("unet-ridge", "unet-wide"),
         ("full-ridge", "unet-ridge"),
     ],
-    here,
+    cells,
     {("full-ridge", "unet-wide"): ("arXiv:2410.22078", 4.53)},
 )
 
