@@ -14,7 +14,7 @@ from torch import nn
 
 from neurokd.data.io import scale_intensity
 from neurokd.inference.sliding import predict
-from neurokd.models.decoders import DECODERS, PlainDecoder
+from neurokd.models.decoders import PlainDecoder
 from neurokd.models.inflate import inflate_kernel
 from neurokd.models.segmenter import NeuronSegmenter
 
@@ -76,7 +76,7 @@ def test_scratch_has_the_same_shape_and_nothing_of_the_teacher(teacher):
 
 
 def test_every_parameter_is_in_one_group_and_gets_a_gradient(teacher):
-    for decoder in DECODERS:
+    for decoder in ("plain", "hybrid"):
         model = student(teacher, decoder=decoder)
         groups = model.parameter_groups()
         ids = [id(p) for group in groups.values() for p in group]
@@ -89,7 +89,7 @@ def test_every_parameter_is_in_one_group_and_gets_a_gradient(teacher):
 
 def test_tokens_reach_the_logits(teacher):
     """The control that many hybrids fail: without the transformer the output is another."""
-    for decoder in DECODERS:
+    for decoder in ("plain", "hybrid"):
         model = student(teacher, decoder=decoder).eval()
         volume = torch.rand(1, 1, 8, 32, 32)
         with torch.no_grad():
@@ -153,24 +153,8 @@ def test_same_generator_same_model_and_the_global_state_is_left_alone(teacher):
     assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-@torch.no_grad()
-def test_the_sum_decoder_is_the_sum_of_the_two(teacher):
-    both = student(teacher, decoder="sum", ridges=(1.0,)).eval()
-    volume = torch.rand(1, 1, 8, 32, 32)
-    parts = []
-    for decoder, ridges in (("hybrid", (1.0,)), ("plain", ())):
-        alone = student(teacher, decoder=decoder, ridges=ridges).eval()
-        prefix = "tokens." if decoder == "plain" else ""
-        state = {k.removeprefix(prefix): v for k, v in both.decoder.state_dict().items() if k.startswith(prefix)}
-        alone.decoder.load_state_dict(state, strict=decoder == "plain")
-        alone.vit, alone.norms = both.vit, both.norms
-        parts.append(alone(volume))
-    torch.testing.assert_close(both(volume), sum(parts))
-    assert parts[1].abs().max() > 1e-3
-
-
 @pytest.mark.parametrize("size", [(8, 32, 32), (3, 20, 17), (9, 33, 40)])
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", ["plain", "hybrid"])
 @torch.no_grad()
 def test_any_size_and_padding_does_not_show(teacher, decoder, size):
     model = student(teacher, decoder=decoder).eval()

@@ -34,11 +34,11 @@ class SegmenterConfig:
         Blocks (from 0, ascending) whose tokens the decoder sees, shallow ones at fine resolution. None: three spread
         over the depth.
     decoder
-        ``"plain"``, ``"hybrid"`` or ``"sum"`` of the two, see :mod:`neurokd.models.decoders`.
+        ``"plain"`` or ``"hybrid"``.
     width
-        Channels of the decoder's convolutions at full resolution.
+        Channels of the hybrid decoder at full resolution.
     ridges
-        Scales, voxels, of the curvatures that the decoder's convolutions see beside the volume, see
+        Scales, voxels, of the curvatures that the hybrid decoder sees beside the volume, see
         :class:`neurokd.models.ridge.HessianRidges`; none: the volume alone.
     balance_prefix, attention
         See :class:`neurokd.models.vit.ViT3D`.
@@ -81,8 +81,8 @@ class SegmenterConfig:
             raise ValueError(f"token is {self.token}; it must be three positive sizes (z, y, x) in voxels")
         if len(self.window) != 3 or any(w < t for w, t in zip(self.window, self.token, strict=True)):
             raise ValueError(f"window is {self.window}; it must hold at least one token of {self.token} (z, y, x)")
-        if self.decoder not in ("plain", "hybrid", "sum"):
-            raise ValueError(f"decoder is {self.decoder!r}; it must be 'plain', 'hybrid' or 'sum'")
+        if self.decoder not in ("plain", "hybrid"):
+            raise ValueError(f"decoder is {self.decoder!r}; it must be 'plain' or 'hybrid'")
         if self.ridges and self.decoder == "plain":
             raise ValueError(f"ridges are {self.ridges}; the plain decoder sees tokens only, so they must be empty")
         if not 0 <= self.threshold <= 1:

@@ -1,4 +1,4 @@
-"""From tokens to voxels: the decoders of :class:`neurokd.models.segmenter.NeuronSegmenter`.
+"""From tokens to voxels: the two decoders of :class:`neurokd.models.segmenter.NeuronSegmenter`.
 
 The *plain* decoder shows what the tokens hold. The *hybrid* decoder keeps the voxels' own resolution, which tokens
 of 8 x 8 voxels cannot carry, and adds the tokens to it at three scales. Beside the volume it can be given ridges,
@@ -7,8 +7,6 @@ curvatures of the brightness, which say "tube" before anything is learnt:
     volume ─► conv ──┬──────────────────► + ─► conv ─► logits      full size    + shallow tap
                      └► conv ──┬────────► + ─► conv ─┘             half size    + middle tap
                                └► conv ───────────────┘            quarter      + deep tap
-
-The *sum* decoder is both: their logits are added, so the tokens have a way to the voxels that no convolution bars.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from torch.nn import functional as F
 from neurokd.models.config import SegmenterConfig
 from neurokd.models.ridge import HessianRidges
 
-__all__ = ["DECODERS", "HybridDecoder", "PlainDecoder", "SumDecoder"]
+__all__ = ["DECODERS", "HybridDecoder", "PlainDecoder"]
 
 
 def conv_block(channels_in: int, channels_out: int, *, layers: int = 2) -> nn.Sequential:
@@ -94,17 +92,4 @@ class HybridDecoder(nn.Module):
         return self.head(x)
 
 
-class SumDecoder(HybridDecoder):
-    """The logits of the hybrid decoder plus those of the plain one."""
-
-    def __init__(self, config: SegmenterConfig) -> None:
-        super().__init__(config)
-        self.tokens = PlainDecoder(config)
-        nn.init.zeros_(self.tokens.head.bias)
-
-    def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
-        """Map the volume ``b 1 z y x`` and token maps ``b d z y x`` to logits ``b 1 z y x``."""
-        return super().forward(volume, maps) + self.tokens(volume, maps)
-
-
-DECODERS = {"plain": PlainDecoder, "hybrid": HybridDecoder, "sum": SumDecoder}
+DECODERS = {"plain": PlainDecoder, "hybrid": HybridDecoder}

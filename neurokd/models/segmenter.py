@@ -2,7 +2,7 @@
 
     volume b 1 z y x ──► ViT3D (transferred) ──► tokens after the tapped blocks, LayerNorm each
          │                                              │
-         └──► not if plain ─────────► decoder ◄─────────┘
+         └──► hybrid only ──────────► decoder ◄─────────┘
                                          │
                                   logits b 1 z y x
 
@@ -97,7 +97,7 @@ class NeuronSegmenter(nn.Module):
         preset
             A key of :data:`PRESETS`.
         decoder
-            ``"plain"`` (tokens only), ``"hybrid"`` (tokens join convolutions) or ``"sum"`` (of their logits).
+            ``"plain"`` (tokens only) or ``"hybrid"``.
         window
             Size (z, y, x) in voxels of the crops it will be trained on; inference takes windows of that size.
         taps
@@ -105,8 +105,8 @@ class NeuronSegmenter(nn.Module):
         width
             Channels of the decoder at full resolution, a multiple of 8; by default as in the preset.
         ridges
-            Scales of filaments, voxels, about their radii: the decoder sees the curvatures of the brightness
-            at each, unless it is plain, see :class:`neurokd.models.ridge.HessianRidges`.
+            Scales of filaments, voxels, about their radii: the hybrid decoder sees the curvatures of the brightness
+            at each, see :class:`neurokd.models.ridge.HessianRidges`.
         balance_prefix, attention
             See :class:`neurokd.models.vit.ViT3D`.
         tube
