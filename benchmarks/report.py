@@ -38,6 +38,7 @@ SCORES = {  # key: heading, decimals
     "dsa": ("DSA voxels", 2),
     "pds": ("PDS", 3),
 }
+USUAL = 4  # training volumes, where nothing else is said
 MARKS = ("<!-- written by report.py -->", "<!-- until here -->")
 NAMED = ("arm", "volumes", "seed")
 KEPT = (*NAMED, "validation_dice", "threshold", "validations", "cpu_seconds", "parameters", "peak_gb")
@@ -167,7 +168,11 @@ def compared(cells: list[dict], wanted: dict, row: str) -> dict:
     elif asked is not None:
         reached = mean <= asked if asked < 0 else mean >= asked
         verdict = ("reached" if reached else "not reached") + (", without " * bool(unmeasured) + ", ".join(unmeasured))
-    name = f"{one[0]} - {best[0]}" + (f" ({best[1]} volumes)" if one[1] != best[1] else "")
+    name = f"{one[0]} - {best[0]}"
+    if one[1] != best[1]:
+        name += f" ({best[1]} volumes)"
+    elif one[1] != USUAL:
+        name += f", {one[1]} volumes"
     return {"name": name, "score": words, "asked": asked, "verdict": verdict, "mean": mean, "low": low, "high": high}
 
 

@@ -163,6 +163,16 @@ def test_a_verdict_is_about_the_best_rival(score, relative, asked, mean, verdict
     assert about["verdict"] == f"{asked:g} is {'' if asked == mean else 'not '}in the interval"
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "name"),
+    [(4, 4, "full - unet"), (4, 16, "full - unet (16 volumes)"), (2, 2, "full - unet, 2 volumes")],
+)
+def test_a_comparison_says_how_many_volumes(ours, theirs, name):
+    cells = [cell("full", 0, (0.5,), (1,)) | {"volumes": ours}, cell("unet", 0, (0.4,), (2,)) | {"volumes": theirs}]
+    wanted = {"of": ["full", ours], "from": ["unet", theirs], "score": "dice"}
+    assert report.compared(cells, wanted, "test")["name"] == name
+
+
 def test_a_difference_is_of_the_seeds_that_both_have():
     ours = [cell("full", seed, (0.5, 0.75), (1, 2)) for seed in (0, 1)]
     theirs = [cell("unet", seed, (0.25 * seed, 0.5), (2, 4)) for seed in (0, 1, 2)]
