@@ -168,7 +168,10 @@ def test_a_verdict_is_about_the_best_rival(score, relative, asked, mean, verdict
     [(4, 4, "full - unet"), (4, 16, "full - unet (16 volumes)"), (2, 2, "full - unet, 2 volumes")],
 )
 def test_a_comparison_says_how_many_volumes(ours, theirs, name):
-    cells = [cell("full", 0, (0.5,), (1,)) | {"volumes": ours}, cell("unet", 0, (0.4,), (2,)) | {"volumes": theirs}]
+    cells = [
+        cell("full", 0, (0.5, 0.75), (1, 2)) | {"volumes": ours},
+        cell("unet", 0, (0.375, 0.625), (2, 4)) | {"volumes": theirs},
+    ]
     wanted = {"of": ["full", ours], "from": ["unet", theirs], "score": "dice"}
     assert report.compared(cells, wanted, "test")["name"] == name
 
