@@ -226,11 +226,12 @@ def finish(figure: plt.Figure, axes: plt.Axes, file: Path) -> None:
 
 
 def drawn(name: str, cells: list[dict], table: dict, out: Path) -> str:
-    """Draw a table's figure, unless it would have more lines than there are colours; return it for the page."""
+    """Draw a table's figure and return it for the page: none of more lines than colours, or of scores yet to come."""
     arms = {c["arm"] for c in cells if "validations" in c}
-    if len(arms) > len(plt.rcParams["axes.prop_cycle"]):
+    several = len(table["volumes"]) > 1
+    if len(arms) > len(plt.rcParams["axes.prop_cycle"]) or (several and not all(c["rows"].get("test") for c in cells)):
         return ""
-    if len(table["volumes"]) > 1:
+    if several:
         efficiency(cells, "test", out / f"study_{name}.png")
         return f"![Dice on test neurons over training volumes, a line for each arm.](results/study_{name}.png)"
     curves(cells, out / f"study_{name}_curves.png")

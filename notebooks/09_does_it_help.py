@@ -340,7 +340,7 @@ assert gains["full", "unet-wide"][1] < 0 < gains["full", "unet-wide"][2]
 
 assert min(alone_16[1], full_16[1], one_16[1]) > 0
 assert all(by_number[n][1] < 0 for n in (1, 2, 8))
-few, many = ([nkd.study_scores(first, arm, volumes=n, row="test").mean() for arm in table["arms"]] for n in (1, 16))
+few, many = ([nkd.study_scores(first, arm, volumes=n).mean() for arm in table["arms"]] for n in (1, 16))
 print("Dice with one neuron and with sixteen:", *(f"{a:.3f} {b:.3f};" for a, b in zip(few, many, strict=True)))
 assert all(a > b for a, b in zip(few, many, strict=True))
 for arm in table["arms"]:
