@@ -19,17 +19,13 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pooch
 import torch
 import yaml
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 import neurokd as nkd
 from report import ROWS, SCORES
@@ -45,53 +41,6 @@ LICENCES = {
     "and DINOv2, of which they are a fine-tuned copy, is Apache-2.0.",
 }
 WEIGHTS, CARD = "model.safetensors", "README.md"
-
-
-class SoftTargets(nn.Module):
-    """A frozen segmenter whose probabilities the student is asked to give, too (Hinton et al. 2015, arXiv:1503.02531).
-
-    Given to `nkd.train` as its distillation. With the logits of both divided by a temperature T, it adds to the loss
-    ``weight * T**2 *`` the mean over voxels of KL(teacher || student), of the two outcomes "neurite" and "not".
-    """
-
-    def __init__(self, teacher: nn.Module, *, sha256: str, weight: float = 1.0, temperature: float = 1.0) -> None:
-        super().__init__()
-        if weight < 0 or temperature <= 0:
-            raise ValueError(f"weight is {weight} and temperature {temperature}; need weight >= 0 and temperature > 0")
-        self.teacher = teacher.requires_grad_(False).eval()
-        self.settings = {"teacher": sha256, "weight": weight, "temperature": temperature}
-        self.projections = nn.ModuleList()  # beside the student nothing learns
-
-    def train(self, mode: bool = True) -> SoftTargets:
-        """Leave the teacher in evaluation mode."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
-
-    def learned(self) -> Iterator[nn.Parameter]:
-        """Return the parameters that an optimiser should see: none."""
-        return self.projections.parameters()
-
-    def checkpoint(self) -> dict[str, Any]:
-        """Return what a resumed run must have alike."""
-        return {"settings": self.settings, "projections": self.projections.state_dict()}
-
-    def divergence(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss before its weight, from the logits of student and teacher."""
-        t = self.settings["temperature"]
-        ours, theirs = logits.float() / t, targets.float() / t
-        soft = theirs.sigmoid()
-        # Cross-entropy minus the teacher's own entropy: zero where the two agree.
-        entropy = F.binary_cross_entropy_with_logits(theirs, soft)
-        return t**2 * (F.binary_cross_entropy_with_logits(ours, soft) - entropy)
-
-    def forward(self, model: nn.Module, volume: Tensor, *, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return the student's logits, the weighted loss, and the loss for the record."""
-        logits = model(volume)
-        with torch.no_grad():
-            targets = self.teacher(volume)
-        value = self.divergence(logits, targets)
-        return logits, self.settings["weight"] * value, {"soft_targets": value.detach()}
 
 
 def own_neurons(data: dict, n: int) -> list[nkd.Sample]:
@@ -128,7 +77,7 @@ def train(settings: dict, options: argparse.Namespace) -> None:
     )
     if settings["cpu_bf16"]:
         small, tiny = in_bf16(small), in_bf16(tiny)
-    targets = SoftTargets(small, sha256=known["sha256"], weight=options.weight, temperature=options.temperature)
+    targets = nkd.SoftTargets(small, weight=options.weight, temperature=options.temperature)
     start = time.perf_counter()
     done = nkd.train(
         tiny,

@@ -99,6 +99,7 @@ from .training.config import TrainConfig as TrainConfig
 from .training.config import TrainResult as TrainResult
 from .training.distill import Distillation as Distillation
 from .training.distill import DistillConfig as DistillConfig
+from .training.frozen import FrozenTeacher as FrozenTeacher
 from .training.loop import train as train
 from .training.losses import SegmentationLoss as SegmentationLoss
 from .training.losses import dice_cross_entropy as dice_cross_entropy
@@ -108,6 +109,7 @@ from .training.losses import soft_cldice_loss as soft_cldice_loss
 from .training.similarity import cosine_loss as cosine_loss
 from .training.similarity import gram_loss as gram_loss
 from .training.similarity import mse_loss as mse_loss
+from .training.soft_targets import SoftTargets as SoftTargets
 from .training.views import TokenCache as TokenCache
 from .training.views import multi_view_tokens as multi_view_tokens
 from .viz.browse import browse as browse

@@ -7,7 +7,6 @@ import pooch
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 import neurokd as nkd
 import release
@@ -68,47 +67,7 @@ def test_float16_is_stored_and_float32_is_read(tmp_path):
     assert any((exact[key] != exact[key].half()).any() for key in exact)  # so that the second case says something
 
 
-# --- soft targets
-
-
-@pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_soft_targets_are_the_divergence_of_two_coins_by_hand(temperature):
-    rng = np.random.default_rng(0)
-    ours, theirs = rng.normal(0, 4, (2, 2, 1, 3, 4, 5))
-    p, q = (1 / (1 + np.exp(-x / temperature)) for x in (theirs, ours))
-    expected = temperature**2 * np.mean(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
-    logits = torch.tensor(ours, requires_grad=True)
-    soft = release.SoftTargets(nn.Identity(), sha256="", temperature=temperature)
-    value = soft.divergence(logits, torch.tensor(theirs))
-    assert value.item() == pytest.approx(expected, rel=1e-5)
-    value.backward()
-    np.testing.assert_allclose(logits.grad, temperature * (q - p) / p.size, atol=1e-7)  # Hinton et al., equation 2
-
-
-class Scaled(nn.Module):
-    def __init__(self, factor):
-        super().__init__()
-        self.factor = nn.Parameter(torch.tensor(factor))
-
-    def forward(self, volume):
-        return self.factor * (volume - 0.5)
-
-
-def test_a_student_that_equals_its_teacher_is_left_alone_and_the_teacher_always():
-    teacher, volume = Scaled(3.0), torch.rand(1, 1, 4, 5, 6)
-    soft = release.SoftTargets(teacher, sha256="", weight=2.0).train()
-    assert not teacher.training and not list(soft.learned())
-    for factor, moved in ((3.0, False), (2.0, True)):
-        student = Scaled(factor)
-        logits, value, parts = soft(student, volume, step=0)
-        value.backward()
-        assert torch.equal(logits, student(volume))
-        assert value.item() == 2 * parts["soft_targets"].item()
-        assert (value.item() > 1e-3) == moved
-        assert (abs(student.factor.grad.item()) > 1e-3) == moved
-        assert teacher.factor.grad is None
-    with pytest.raises(ValueError, match="temperature 0"):
-        release.SoftTargets(teacher, sha256="", temperature=0)
+# --- the card
 
 
 def test_a_teacher_whose_licence_nobody_looked_up_gets_no_card():

@@ -15,7 +15,7 @@ from neurokd.data.files import writing_to
 
 if TYPE_CHECKING:
     from neurokd.training.config import TrainConfig, TrainResult
-    from neurokd.training.distill import Distillation
+    from neurokd.training.frozen import FrozenTeacher
 
 __all__ = ["restore", "save"]
 
@@ -29,7 +29,7 @@ def save(
     config: TrainConfig,
     loss: Callable,
     result: TrainResult,
-    distillation: Distillation | None,
+    distillation: FrozenTeacher | None,
 ) -> None:
     """Write the checkpoint and the history, each in one piece or not at all."""
     state = {
@@ -55,7 +55,7 @@ def restore(
     scheduler: Any,
     config: TrainConfig,
     loss: Callable,
-    distillation: Distillation | None,
+    distillation: FrozenTeacher | None,
 ) -> tuple[int, dict[str, Any]]:
     """Fill model, optimizer, schedule and projections from a checkpoint; return its step and the result's fields.
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.models.vit import pad_to_tokens
+from neurokd.training.frozen import FrozenTeacher
 from neurokd.training.similarity import cosine_loss, gram_loss, mse_loss
 from neurokd.training.views import AXES, TokenCache, multi_view_tokens
 
@@ -106,7 +106,7 @@ class DistillConfig:
         return self.weight * (1 - share if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * share)))
 
 
-class Distillation(nn.Module):
+class Distillation(FrozenTeacher):
     """A frozen teacher, the student's projections onto it, and the loss between the two.
 
     Given to :func:`neurokd.training.loop.train`, which asks it to run the student: the tokens come from the same pass
@@ -146,44 +146,30 @@ class Distillation(nn.Module):
         cache: str | os.PathLike[str] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.config, self.token = config, student.config.token
-        self.taps = _default_taps(teacher, student) if config.taps is None else config.taps
+        taps = _default_taps(teacher, student) if config.taps is None else config.taps
         depths = student.config.vit.depth, len(teacher.vit.blocks)
-        if not self.taps or any(not (0 <= s < depths[0] and 0 <= t < depths[1]) for s, t in self.taps):
-            raise ValueError(f"taps are {self.taps}; student and teacher have {depths} blocks, counted from 0")
+        if not taps or any(not (0 <= s < depths[0] and 0 <= t < depths[1]) for s, t in taps):
+            raise ValueError(f"taps are {taps}; student and teacher have {depths} blocks, counted from 0")
         widths = student.config.vit.dim, teacher.vit.embed_dim
         project = widths[0] != widths[1] if config.project is None else config.project
         if widths[0] != widths[1] and not project and config.cosine + config.mse:
             raise ValueError(f"widths {widths} differ: cosine and mse need a projection, gram alone does not")
-        self.teacher = teacher.requires_grad_(False).eval()
-        self.projections = nn.ModuleList(
+        projections = nn.ModuleList(
             # a bias would be taken away with the mean token
             _projection(*widths, generator, bias=not config.centre)
             if project and config.cosine + config.mse
             else nn.Identity()
-            for _ in self.taps
+            for _ in taps
         )
+        super().__init__(teacher, projections)
+        self.config, self.token, self.taps = config, student.config.token, taps
         self.source = str(teacher.source)
         seen = (self.source, self.token, self.taps, config.views, config.magnification, config.slices)
         self.cache = None if cache is None else TokenCache(cache, settings=str(seen))
 
-    def train(self, mode: bool = True) -> Distillation:
-        """Set the mode of the projections; the teacher stays in evaluation mode."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
-
-    def learned(self) -> Iterator[nn.Parameter]:
-        """Return the parameters that an optimiser should see."""
-        return self.projections.parameters()
-
-    def checkpoint(self) -> dict[str, Any]:
-        """Return what a resumed run needs: settings, the teacher's source in words, and the projections."""
-        return {
-            "settings": asdict(self.config) | {"taps": self.taps, "teacher": self.source},
-            "projections": self.projections.state_dict(),
-        }
+    def settings(self) -> dict[str, Any]:
+        """Return what a resumed run must have alike, the teacher by its source in words."""
+        return asdict(self.config) | {"taps": self.taps, "teacher": self.source}
 
     @torch.no_grad()
     def targets(self, volume: Tensor) -> list[Tensor]:
@@ -224,21 +210,9 @@ class Distillation(nn.Module):
     def forward(
         self, model: NeuronSegmenter, volume: Tensor, *, step: int
     ) -> tuple[Tensor, Tensor, dict[str, Tensor | float]]:
-        """Run the student and compare it with the teacher.
+        """Run the student, which needs ``forward_with_tokens(volume, taps)``, and compare it with the teacher.
 
-        Parameters
-        ----------
-        model
-            The student: anything with its ``forward_with_tokens(volume, taps)``.
-        volume
-            ``b 1 z y x`` in [0, 1].
-        step
-            Steps that are done.
-
-        Returns
-        -------
-        tuple
-            Logits, the weighted loss, and for the record its parts before weights and the weight.
+        See :class:`neurokd.training.frozen.FrozenTeacher`; the weight of the step is recorded, too.
         """
         weight = self.config.weight_at(step)
         if weight == 0:

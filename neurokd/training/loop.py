@@ -26,7 +26,7 @@ from neurokd.evaluation.voxels import best_threshold, dice
 from neurokd.inference.sliding import has_bf16, predict
 from neurokd.training.checkpoint import restore, save
 from neurokd.training.config import TrainConfig, TrainResult
-from neurokd.training.distill import Distillation
+from neurokd.training.frozen import FrozenTeacher
 from neurokd.training.losses import dice_cross_entropy
 
 __all__ = ["train"]
@@ -42,7 +42,7 @@ def train(
     *,
     config: TrainConfig = TrainConfig(),
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
-    distillation: Distillation | None = None,
+    distillation: FrozenTeacher | None = None,
     callback: Callable[[dict[str, float]], None] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -64,7 +64,9 @@ def train(
         has ``with_parts`` (as :class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts; where
         it has ``settings``, a resumed run must have the same. Of any other loss only the name is compared.
     distillation
-        A teacher whose tokens the model is asked to match as well; its projections learn at the rate of new parameters.
+        A teacher that the model is asked to match as well: its tokens by
+        :class:`neurokd.training.distill.Distillation`, its probabilities by
+        :class:`neurokd.training.soft_targets.SoftTargets`. What learns beside the model has the rate of new parameters.
     callback
         Called with each record of the history as it is made, on the first device only.
     resume
@@ -167,7 +169,7 @@ def train(
 class _Together(nn.Module):
     """The model and what learns beside it as one module, so that several devices average all gradients alike."""
 
-    def __init__(self, model: nn.Module, distillation: Distillation | None) -> None:
+    def __init__(self, model: nn.Module, distillation: FrozenTeacher | None) -> None:
         super().__init__()
         self.model, self.distillation = model, distillation
 
@@ -185,7 +187,7 @@ def _with_parts(
     return loss.with_parts(logits, mask) if hasattr(loss, "with_parts") else (loss(logits, mask), {})
 
 
-def _optimizer(model: nn.Module, config: TrainConfig, distillation: Distillation | None) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, config: TrainConfig, distillation: FrozenTeacher | None) -> torch.optim.Optimizer:
     """AdamW with a group per rate, and no decay on biases, norms and gates; what has no rate is frozen."""
     split = model.parameter_groups() if hasattr(model, "parameter_groups") else {"new": list(model.parameters())}
     if distillation is not None:
