@@ -252,7 +252,7 @@ def weights_sha256(vit: nn.Module) -> str:
     """Return the SHA-256 of a network's weights, name by name."""
     digest = hashlib.sha256()
     for key, value in sorted(vit.state_dict().items()):
-        digest.update(key.encode() + value.numpy().tobytes())
+        digest.update(key.encode() + value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

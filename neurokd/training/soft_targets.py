@@ -8,13 +8,13 @@ The masks say what is a neurite, the probabilities also where the larger model i
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neurokd.models.teacher import weights_sha256
 from neurokd.training.frozen import FrozenTeacher
 
 __all__ = ["SoftTargets"]
@@ -53,7 +53,7 @@ class SoftTargets(FrozenTeacher):
             raise ValueError(f"weight is {weight} and temperature {temperature}; need weight >= 0 and temperature > 0")
         super().__init__(teacher, nn.ModuleList())  # beside the student nothing learns
         self.weight, self.temperature = weight, temperature
-        self.sha256 = _sha256(teacher)
+        self.sha256 = weights_sha256(teacher)
 
     def settings(self) -> dict[str, Any]:
         """Return what a resumed run must have alike, the teacher by the SHA-256 of its weights."""
@@ -76,12 +76,3 @@ class SoftTargets(FrozenTeacher):
             targets = self.teacher(volume)
         value = self.divergence(logits, targets)
         return logits, self.weight * value, {"soft_targets": value.detach()}
-
-
-def _sha256(model: nn.Module) -> str:
-    """Return the SHA-256 of a model's weights and their names."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
