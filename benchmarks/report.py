@@ -99,7 +99,7 @@ def training_table(cells: list[dict]) -> str:
                 f"{max(c['peak_gb'] for c in of):.1f}",
             ]
         lines.append(f"| {arm} | {volumes} | {len(of)} | {dice.mean():.3f}{spread} | {' | '.join(cost)} |")
-    return "\n".join([*lines, "", "Seconds hold the validations, too."])
+    return "\n".join([*lines, "", "Seconds hold the validations, too; of a cell that was resumed they are those of its last piece."])
 
 
 def scores_table(cells: list[dict], row: str) -> str:
@@ -246,7 +246,7 @@ def page(name: str, everything: list[dict], table: dict) -> str:
     for row, reason in {k: v for cell in cells for k, v in cell["skipped"].items()}.items():
         text.append(f"Not scored: {row}, {reason}.")
     if not rows:
-        text.append("Trained, but not tested yet.")
+        text.append("On validation only: not all of these are tested.")
     for row in rows:
         text += [f"**{row}**: {ROWS[row]}.", scores_table(cells, row)]
     if rows and table.get("comparisons"):

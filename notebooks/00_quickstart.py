@@ -124,7 +124,7 @@ print(f"{sum(p.numel() for p in teacher.parameters()) / 1e6:.0f} million weights
 # %% [markdown]
 # ## 3 · A student that starts from it
 #
-# The student is a vision transformer for volumes. Its first layer must take boxes of voxels instead of coloured squares: the teacher's kernel is folded to grey, made smaller so that it sees magnified neurites, and *inflated* along z. `center` puts it into the middle slice; the other slices start at zero and are learnt. All other weights are copied. A light convolutional path keeps the detail that tokens of 8 x 8 voxels cannot.
+# The student is a vision transformer for volumes. Its first layer must take boxes of voxels instead of coloured squares: the teacher's kernel is folded to grey, made smaller so that it sees magnified neurites, and *inflated* along z. `center` puts it into the middle slice; the other slices start at zero and are learnt. All other weights are copied. A light convolutional path keeps the detail that tokens of 8 x 8 voxels cannot, and is told how the brightness curves at each voxel (`ridges`), of which classical ridge filters are made ([09 · Does it help?](09_does_it_help.ipynb)).
 
 # %%
 window = (16, 48, 48) if short else (16, 96, 96)
@@ -134,6 +134,7 @@ student = nkd.NeuronSegmenter.from_teacher(
     token=(4, 8, 8),
     preset="tiny",  # the teacher's first 4 blocks
     decoder="hybrid",
+    ridges=(1.0, 2.0),  # at these scales, in voxels
     window=window,
     generator=torch.Generator().manual_seed(0),
 )
@@ -323,7 +324,12 @@ for item in sorted(folder.rglob("*")):
 quick = nkd.TrainConfig(steps=2 if short else 20, batch_size=1, crop=window, validate_every=20, seed=0)
 for inflation in ("center", "scratch"):
     other = nkd.NeuronSegmenter.from_teacher(
-        teacher, inflation=inflation, preset="tiny", window=window, generator=torch.Generator().manual_seed(0)
+        teacher,
+        inflation=inflation,
+        preset="tiny",
+        ridges=(1.0, 2.0),
+        window=window,
+        generator=torch.Generator().manual_seed(0),
     )
     outcome = nkd.train(other, training, [unseen], folder / f"exercise-{inflation}", config=quick, progress=False)
     print(f"{inflation:>8}: Dice {outcome.best_dice:.3f} on the neuron of the first picture after {quick.steps} steps")

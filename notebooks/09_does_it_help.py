@@ -52,11 +52,13 @@ print(f"scored on {len(neurons)} other neurons, once for each table, when its ch
 # | `ridge` | a ridge filter of 1998 (Sato's, scale one voxel) and a threshold on it | what needs no training |
 # | `unet` | MONAI's BasicUNet with half its channels | what convolutions learn from these crops alone |
 # | `unet-wide` | MONAI's BasicUNet as it comes | − unet: what width is worth |
-# | `scratch` | our hybrid: six blocks of a 3D ViT beside a light convolutional path, random weights | |
+# | `no-tokens` | our light convolutional path alone | what tokens are added to |
+# | `scratch` | our hybrid: six blocks of a 3D ViT beside that path, random weights | − no-tokens: what tokens that know nothing do |
 # | `shuffled` | the same, the teacher's weights **permuted within each tensor** | − scratch: what the *scale* of the weights does |
-# | `center` | the same, the teacher's weights inflated ([03](03_inflation.ipynb)) | − scratch: transfer, as in arXiv:2405.02686; − shuffled: its *knowledge* |
+# | `center` | the same, the teacher's weights inflated ([03](03_inflation.ipynb)) | − scratch: transfer, as in arXiv:2405.02686; − shuffled: its *knowledge*; − no-tokens: what tokens are worth here |
 # | `full` | `center` with tubes ([04](04_deformable_tubular.ipynb)) and distillation in the first half ([05](05_distillation.ipynb)) | − unet-wide: all of it, as in arXiv:2410.22078 |
 # | `plain-…` | the same three beginnings without the convolutional path: the decoder sees tokens alone | |
+# | `plain-shuffled-fast` | all of it at the rate that suits `plain-scratch`, ten times that of transferred weights | − plain-scratch: shuffled weights as a mere beginning |
 #
 # Scores are those of the foreground; the mean over the neurons that were held out, then over seeds, ± the standard deviation over seeds. A volume in which nothing was found would count with its diagonal as HD95.
 #
@@ -78,20 +80,25 @@ def show_scores(arms, cells):
     display(Markdown("\n".join(lines)))
 
 
+def gain(one, other, cells, *, volumes=(4, 4), row="test"):
+    """Return how much more Dice one arm has than another, in points: the mean, and the ends of its interval."""
+    of = (nkd.study_scores(cells, arm, volumes=n, row=row) for arm, n in zip((one, other), volumes, strict=True))
+    return [100 * v for v in nkd.paired_difference(*of)]
+
+
 def show_gains(pairs, cells, published):
     """Draw paired differences of Dice with their intervals, and return them in points."""
     _, axes = plt.subplots(figsize=(8, 0.8 + 0.4 * len(pairs)), layout="constrained")
     gains = {}
     for row, (one, other) in enumerate(pairs):
-        a, b = nkd.study_scores(cells, one), nkd.study_scores(cells, other)
-        gains[one, other] = mean, low, high = [100 * v for v in nkd.paired_difference(a, b)]
+        gains[one, other] = mean, low, high = gain(one, other, cells)
         axes.plot([low, high], [row, row], color="C0", lw=2)
         axes.plot(mean, row, "o", color="C0", label="measured, 95 % interval" if row == 0 else None)
         print(f"{one + ' - ' + other:<32}{mean:+6.2f} points, {low:+.2f} to {high:+.2f}")
-    for (one, other), (paper, gain) in published.items():
+    for (one, other), (paper, points) in published.items():
         row = pairs.index((one, other))
-        axes.plot(gain, row, "D", color="C1", label=f"published, other data ({paper})")
-        print(f"{one + ' - ' + other:<32}{gain:+6.2f} in {paper}")
+        axes.plot(points, row, "D", color="C1", label=f"published, other data ({paper})")
+        print(f"{one + ' - ' + other:<32}{points:+6.2f} in {paper}")
     axes.axvline(0, color="0.6", lw=1)
     axes.set(yticks=range(len(pairs)), yticklabels=[f"{one} − {other}" for one, other in pairs])
     axes.set(xlabel="difference of Dice (points)", ylim=(len(pairs) - 0.5, -0.5))
@@ -107,11 +114,12 @@ def show_gains(pairs, cells, published):
 # First a transformer that has to do it all, where a transfer must show if anywhere (what stands above the tokens in the papers is not known to us). The plain decoder is a single convolution from tokens of 2 x 8 x 8 voxels to the logits of their voxels, so whatever is found, the tokens have found.
 
 # %% mystnb={"image": {"alt": "Paired differences of Dice between arms that see tokens alone, with their 95 percent intervals."}}
-show_scores(["threshold", "plain-scratch", "plain-shuffled", "plain-center", "unet"], cells)
+show_scores(["threshold", "plain-scratch", "plain-shuffled", "plain-shuffled-fast", "plain-center", "unet"], cells)
 alone = show_gains(
     [
         ("plain-center", "plain-scratch"),
         ("plain-shuffled", "plain-scratch"),
+        ("plain-shuffled-fast", "plain-scratch"),
         ("plain-center", "plain-shuffled"),
         ("plain-center", "unet"),
     ],
@@ -131,6 +139,8 @@ gains = show_gains(
         ("center", "scratch"),
         ("shuffled", "scratch"),
         ("center", "shuffled"),
+        ("center", "no-tokens"),
+        ("scratch", "no-tokens"),
         ("full", "center"),
         ("full", "unet-wide"),
         ("unet-wide", "unet"),
@@ -164,8 +174,7 @@ plt.show()
 
 def first_gain(one, n, other, m):
     """Print and return the gain of an arm with n neurons over one with m, seed 0, in points."""
-    a, b = nkd.study_scores(first, one, volumes=n), nkd.study_scores(first, other, volumes=m)
-    mean, low, high = [100 * v for v in nkd.paired_difference(a, b)]
+    mean, low, high = gain(one, other, first, volumes=(n, m))
     print(f"{one} ({n}) - {other} ({m}): {mean:+.2f} points, {low:+.2f} to {high:+.2f}")
     return mean, low, high
 
@@ -258,9 +267,9 @@ for axes, (row, words) in zip(panels, kinds.items(), strict=True):
 panels[0].invert_yaxis()
 plt.show()
 for row, words in kinds.items():
-    a, b = (nkd.study_scores(cells, arm, row=row) for arm in ("center", "scratch"))
-    mean, low, high = [100 * v for v in nkd.paired_difference(a, b)]
-    print(f"{words:<18}center - scratch {mean:+6.2f} points, {low:+.2f} to {high:+.2f} ({a.shape[1]} neurons)")
+    mean, low, high = gain("center", "scratch", cells, row=row)
+    n = len(scored[0][row])
+    print(f"{words:<18}center - scratch {mean:+6.2f} points, {low:+.2f} to {high:+.2f} ({n} neurons)")
 
 # %% [markdown]
 # ## 8 · What was known before
@@ -281,7 +290,45 @@ ridges = show_gains(
 )
 
 # %% [markdown]
-# ## 9 · What is still wrong
+# ## 9 · One thing at a time
+#
+# Parts of the recipe alone, other beginnings, another teacher, larger rivals. Each differs from the arm that it is compared with in what its name says; one seed each, and a seed alone moves an arm by two points, which these intervals (over neurons) do not hold.
+#
+# | arm | what it is |
+# |---|---|
+# | `frozen-shuffled` | shuffled weights that are not trained: noise from the volume |
+# | `scratch-slow` | random weights, moved as slowly as transferred ones |
+# | `average` | inflated by *average* in the place of *center* |
+# | `clip` | CLIP's ViT-B/16 in the place of DINOv2's ViT-S/14, four times the weights |
+# | `tube`, `tube-…` | the four readings of the tubes ([04](04_deformable_tubular.ipynb)), without distillation; `tube` is *grid*, as in `full` |
+# | `distilled` | distillation without tubes |
+# | `unetr`, `swinunetr` | MONAI's transformers with convolutions around them, random weights |
+
+# %% mystnb={"image": {"alt": "Paired differences of Dice between variants of the recipe and the arm they vary, with their intervals over neurons."}}
+beginnings = ("frozen-shuffled", "average", "clip")
+recipe = ("tube", "tube-literal", "tube-patch", "tube-lines", "distilled", "full")
+varied = show_gains(
+    [(arm, "center") for arm in (*beginnings, *recipe)]
+    + [("scratch-slow", "scratch"), ("unetr", "unet-wide"), ("swinunetr", "unet-wide")],
+    first,
+    {},
+)
+
+# %% [markdown]
+# - **Which inflation, which teacher** is not to be told from one seed.
+# - **Tubes alone** took half a point to a point, in every reading.
+# - **Distillation alone** changed nothing on the neurons held out, gave three points and more under the other microscope, and took more than that on the real stacks.
+# - **Transformers with convolutions around them**, from random weights, are behind the U-Net; SwinUNETR at four times its cost or more.
+
+# %%
+distilled = {row: gain("distilled", "center", first, row=row) for row in kinds}
+for row, (mean, low, high) in distilled.items():
+    print(f"distilled - center, {kinds[row]}: {mean:+.2f} points, {low:+.2f} to {high:+.2f}")
+cost = {cell["arm"]: cell["cpu_seconds"] for cell in first if "cpu_seconds" in cell and cell["volumes"] == 4}
+print(f"CPU seconds to train: swinunetr {cost['swinunetr']:.0f}, unet-wide {cost['unet-wide']:.0f}")
+
+# %% [markdown]
+# ## 10 · What is still wrong
 #
 # The model that comes with the package, on a neuron that it has not seen. What it misses is dimmer than what it finds. Part of what it invents is a border one voxel off. The rest lies away from the neuron: vessels and fibres of other cells, which look like neurites slice by slice.
 
@@ -306,7 +353,7 @@ print(f"mean brightness of true voxels that were found {hit:.2f}, of those that 
 assert nkd.dice(found & ~far, sample.mask) > score and missed < 0.8 * hit
 
 # %% [markdown]
-# ## 10 · What did not help
+# ## 11 · What did not help
 #
 # `benchmarks/NOTES.md` in the repository has every trial with its numbers. In words:
 #
@@ -317,8 +364,8 @@ assert nkd.dice(found & ~far, sample.mask) > score and missed < 0.8 * hit
 #
 # ## What was learnt
 #
-# - **Where all must come from the tokens, what a 2D network learnt from photographs counts**: more than the paper's gain over random weights, in Dice, and surfaces lie closer, too. Shuffled weights, at the rate that suits the real ones, are worse than random ones. So it is knowledge, not the scale of the weights.
-# - **Beside convolutions little of it is left.** The transferred hybrid is better than the same one from random weights by less than a third of the paper's gain; whether by knowledge or by chance, these seeds cannot tell. All of the machinery together is level with a U-Net as it comes. And a U-Net is far ahead of tokens alone.
+# - **Where all must come from the tokens, what a 2D network learnt from photographs counts**: more than the paper's gain over random weights, in Dice, and surfaces lie closer, too. Shuffled weights are worse than random ones, at the rate that suits the real ones and even more at that of random ones: their tokens hardly differ from place to place. So it is knowledge, not the scale of the weights.
+# - **Beside convolutions little of it is left.** The transferred hybrid is better than the same one from random weights by less than a third of the paper's gain, and not to be told from its convolutional path alone, while random tokens are worse than none. So most of what transfer gains here is that it does no harm. All of the machinery together is level with a U-Net as it comes. And a U-Net is far ahead of tokens alone.
 # - **An old rule is hard to beat.** A ridge filter without any training is ahead of tokens alone and close to a U-Net of so few steps. Networks with convolutions gain more by its curvatures than by transfer. The full model with them is ahead of every rival without; a U-Net with them has most of that gain as well.
 # - **Annotation was not what was scarce.** With 200 crops, one annotated neuron does as well as sixteen on neurons of its kind, with a teacher or without; on real stacks one or two are too few. To see whether a teacher saves annotation would take steps until nothing more is learnt from few.
 # - **Elsewhere** the order changes. On neurons that people traced tokens alone keep most of their gain; under another microscope little of it is left, and U-Nets are ahead of every hybrid without curvatures. On the two real stacks all transferred students agree less with the automatic trace than those from random weights.
@@ -330,12 +377,16 @@ assert nkd.dice(found & ~far, sample.mask) > score and missed < 0.8 * hit
 assert alone["plain-center", "plain-scratch"][0] > 8.71 and alone["plain-center", "plain-scratch"][1] > 0
 assert alone["plain-center", "plain-shuffled"][0] > 8.71 and alone["plain-center", "plain-shuffled"][1] > 0
 assert alone["plain-shuffled", "plain-scratch"][2] < 0
+assert alone["plain-shuffled-fast", "plain-scratch"][2] < 0
+assert alone["plain-shuffled-fast", "plain-scratch"][0] < alone["plain-shuffled", "plain-scratch"][0]
 surfaces = nkd.paired_difference(*(nkd.study_scores(cells, arm, "hd95") for arm in ("plain-center", "plain-scratch")))
 assert surfaces[2] < 0
 assert alone["plain-center", "unet"][0] < -5 and alone["plain-center", "unet"][2] < 0
 
 assert gains["center", "scratch"][1] > 0 and gains["center", "scratch"][0] < 8.71 / 3
 assert gains["center", "shuffled"][1] < 0 < gains["center", "shuffled"][2]
+assert gains["center", "no-tokens"][1] < 0 < gains["center", "no-tokens"][2] and gains["scratch", "no-tokens"][2] < 0
+assert abs(gains["center", "no-tokens"][0]) < -gains["scratch", "no-tokens"][0]
 assert gains["full", "unet-wide"][1] < 0 < gains["full", "unet-wide"][2]
 
 assert min(alone_16[1], full_16[1], one_16[1]) > 0
@@ -346,6 +397,13 @@ assert all(a > b for a, b in zip(few, many, strict=True))
 for arm in table["arms"]:
     on_real = {n: nkd.study_scores(first, arm, volumes=n, row="real").mean() for n in numbers}
     assert max(on_real[1], on_real[2]) < min(on_real[8], on_real[16])
+
+assert all(-1 < varied[arm, "center"][0] <= -0.5 and varied[arm, "center"][2] < 0 for arm in recipe[:4])
+assert all(abs(varied[arm, "center"][0]) < 0.5 for arm in ("average", "clip", "distilled"))
+assert distilled["shifted"][1] > 0 and distilled["shifted"][0] > 3
+assert "real" not in kinds or -distilled["real"][0] > distilled["shifted"][0]
+assert varied["swinunetr", "unet-wide"][2] < 0 and varied["unetr", "unet-wide"][0] < 0
+assert cost["swinunetr"] > 4 * cost["unet-wide"]
 
 old, narrow = (nkd.study_scores(cells, arm).mean() for arm in ("ridge", "unet"))
 print(f"Dice: ridge filter {old:.3f}, U-Net {narrow:.3f}")
@@ -360,7 +418,7 @@ assert min(away["shifted"][arm] for arm in ("unet", "unet-wide")) > max(
 )
 assert max(away["real"][arm] for arm in ("center", "full")) < away["real"]["scratch"]
 left = {row: away[row]["plain-center"] - away[row]["plain-scratch"] for row in kinds}
-print("tokens alone, center - scratch:", {kinds[row]: float(round(100 * gain, 2)) for row, gain in left.items()})
+print("tokens alone, center - scratch:", {kinds[row]: float(round(100 * points, 2)) for row, points in left.items()})
 assert left["real"] < 0 and left["shifted"] < left["test"] / 4 and left["flies"] > left["test"] / 2
 
 by_seed = {
@@ -409,11 +467,11 @@ print(f"standard deviation over neurons {spread:.2f} points: {int(np.ceil((2 * s
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-gain, level = apart.mean(axis=0), scratch.mean(axis=0)
-best = int(gain.argmax())
-correlation, p = spearmanr(gain, level)
+gained, level = apart.mean(axis=0), scratch.mean(axis=0)
+best = int(gained.argmax())
+correlation, p = spearmanr(gained, level)
 print(
-    f"{neurons[best]}: {100 * gain[best]:+.2f} points at a Dice of {level[best]:.3f} (neurons: {level.min():.3f} to {level.max():.3f})"
+    f"{neurons[best]}: {100 * gained[best]:+.2f} points at a Dice of {level[best]:.3f} (neurons: {level.min():.3f} to {level.max():.3f})"
 )
 print(f"rank correlation of gain and Dice {correlation:+.2f} (p = {p:.2f})")
 

@@ -302,6 +302,7 @@ def beginning():
     return nkd.NeuronSegmenter.from_teacher(
         nkd.load_teacher(),
         preset="tiny",  # its first 4 blocks; on a GPU take "small" and ten times the steps
+        ridges=(1.0, 2.0),  # how the brightness curves, at scales of one and two voxels
         window=(16, 48, 48) if short else (16, 64, 64),
         generator=torch.Generator().manual_seed(0),
     )
