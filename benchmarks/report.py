@@ -99,7 +99,8 @@ def training_table(cells: list[dict]) -> str:
                 f"{max(c['peak_gb'] for c in of):.1f}",
             ]
         lines.append(f"| {arm} | {volumes} | {len(of)} | {dice.mean():.3f}{spread} | {' | '.join(cost)} |")
-    return "\n".join([*lines, "", "Seconds hold the validations, too; of a cell that was resumed they are those of its last piece."])
+    note = "Seconds hold the validations, too; of a cell that was resumed they are those of its last piece."
+    return "\n".join([*lines, "", note])
 
 
 def scores_table(cells: list[dict], row: str) -> str:
