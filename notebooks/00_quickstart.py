@@ -11,7 +11,7 @@
 # >
 # > **Know first.** What a convolution and a transformer are, roughly. No neuroscience.
 # >
-# > **Takes.** 7 min on 2 CPU cores, 2 min in the short profile (`NEUROKD_PROFILE=ci`); 2.3 GB of memory. Downloads 90 MB the first time.
+# > **Takes.** 9 min on 2 CPU cores, 70 s in the short profile (`NEUROKD_PROFILE=ci`); 2.4 GB of memory. Downloads 90 MB the first time.
 #
 # The way of the data, which is also the way through this notebook:
 #

@@ -11,7 +11,7 @@
 # >
 # > **Know first.** [`03_inflation`](03_inflation.ipynb) and [`07_evaluation`](07_evaluation.ipynb). Nothing is trained here: the results of the project's own study come with the package, and every figure below is computed from them.
 # >
-# > **Takes.** 22 s on 2 CPU cores, 23 s in the short profile (`NEUROKD_PROFILE=ci`); 1.3 GB of memory. Downloads less than 1 MB.
+# > **Takes.** 22 s on 2 CPU cores, 23 s in the short profile (`NEUROKD_PROFILE=ci`); 1.4 GB of memory. Downloads less than 1 MB.
 
 # %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
 import sys
