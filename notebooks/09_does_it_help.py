@@ -94,11 +94,11 @@ def show_gains(pairs, cells, published):
         gains[one, other] = mean, low, high = gain(one, other, cells)
         axes.plot([low, high], [row, row], color="C0", lw=2)
         axes.plot(mean, row, "o", color="C0", label="measured, 95 % interval" if row == 0 else None)
-        print(f"{one + ' - ' + other:<32}{mean:+6.2f} points, {low:+.2f} to {high:+.2f}")
+        print(f"{one + ' - ' + other:<36}{mean:+6.2f} points, {low:+.2f} to {high:+.2f}")
     for (one, other), (paper, points) in published.items():
         row = pairs.index((one, other))
         axes.plot(points, row, "D", color="C1", label=f"published, other data ({paper})")
-        print(f"{one + ' - ' + other:<32}{points:+6.2f} in {paper}")
+        print(f"{one + ' - ' + other:<36}{points:+6.2f} in {paper}")
     axes.axvline(0, color="0.6", lw=1)
     axes.set(yticks=range(len(pairs)), yticklabels=[f"{one} − {other}" for one, other in pairs])
     axes.set(xlabel="difference of Dice (points)", ylim=(len(pairs) - 0.5, -0.5))

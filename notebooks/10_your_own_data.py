@@ -11,7 +11,7 @@
 # >
 # > **Know first.** [The quickstart](00_quickstart.ipynb). What a tree's file leaves unsaid is in [01 · Data loading](01_data_loading.ipynb), what the tracer's settings do in [08 · Reconstruction](08_reconstruction.ipynb).
 # >
-# > **Takes.** 4 min on 2 CPU cores, 63 s in the short profile (`NEUROKD_PROFILE=ci`); 1.9 GB of memory. Downloads less than 1 MB.
+# > **Takes.** 4 min on 2 CPU cores, 57 s in the short profile (`NEUROKD_PROFILE=ci`); 1.9 GB of memory. Downloads less than 1 MB.
 #
 # ```
 # your folder ──check──► used, or not used and why
@@ -317,7 +317,7 @@ steps = (24 if short else 120) // (2 if trained else 1)
 config = nkd.TrainConfig(
     steps=steps,
     batch_size=1 if short or trained else 2,
-    crop=window,
+    crop=(16, 64, 64) if short else window,
     lr=5e-4 if trained else 2e-3,
     validate_every=steps if short else steps // 3,
     seed=0,
@@ -650,7 +650,7 @@ print(*mended, sep="\n")
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 first_part, second_part = nkd.split_by_region(rest[-1])
 lonely = beginning()
-few = replace(config, steps=3 if short else 40, validate_every=3 if short else 40)
+few = replace(config, steps=3 if short else 20, validate_every=3 if short else 20)
 outcome = nkd.train(lonely, [first_part], [second_part], folder / "lonely", config=few, progress=False)
 print(f"second part of {rest[-1].name}: Dice {outcome.best_dice:.2f} after {few.steps} steps")
 for one in test:

@@ -19,7 +19,6 @@ from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 __all__ = ["HessianRidges"]
 
@@ -60,33 +59,33 @@ class HessianRidges(nn.Module):
         maps = [volume]
         with torch.no_grad(), torch.autocast(volume.device.type, enabled=False):  # differences of near values
             for sigma in self.sigmas:
-                kernels = gaussian_derivatives(sigma).to(volume.device)
-                eigenvalues = symmetric_eigenvalues(*hessian(volume.float(), kernels))
+                eigenvalues = symmetric_eigenvalues(*hessian(volume.float(), sigma))
                 maps += [(-self.GAIN * value).to(volume.dtype) for value in eigenvalues]
         return torch.cat(maps, dim=1)
 
 
-def gaussian_derivatives(sigma: float) -> Tensor:
-    """Return kernels (3, taps) of a Gaussian and its first two derivatives, times 1, σ and σ²; cut at 4 σ."""
+def derivative_matrices(n: int, sigma: float) -> Tensor:
+    """Return matrices (3, n, n) that blur n samples and take their first two derivatives, times 1, σ and σ².
+
+    A row holds a Gaussian or its derivative around its place, cut at 4 σ; the border is repeated outward. As products
+    of matrices these convolutions take a fraction of the time that many small ones in 3D do.
+    """
     reach = round(4 * sigma)
-    x = torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma
+    steps = torch.arange(-reach, reach + 1)
+    x = steps.double() / sigma
     gauss = torch.softmax(-x.square() / 2, dim=0)
-    return torch.stack([gauss, -x * gauss, (x.square() - 1) * gauss]).float()
+    kernels = torch.stack([gauss, x * gauss, (x.square() - 1) * gauss]).float()  # correlated: the first one is odd
+    seen = (torch.arange(n)[:, None] + steps).clamp(0, n - 1)
+    return torch.zeros(3, n, n).scatter_add_(2, seen.expand(3, -1, -1), kernels[:, None].expand(-1, n, -1))
 
 
-def hessian(volume: Tensor, kernels: Tensor) -> list[Tensor]:
-    """Return the second derivatives zz, zy, zx, yy, yx, xx of a volume ``b 1 z y x``, its border repeated outward."""
-    reach, maps = kernels.shape[1] // 2, []
+def hessian(volume: Tensor, sigma: float) -> list[Tensor]:
+    """Return the second derivatives zz, zy, zx, yy, yx, xx of a volume ``b c z y x`` at a scale, times σ²."""
+    matrices = [derivative_matrices(n, sigma).to(volume.device) for n in volume.shape[2:]]
+    maps = []
     for axes in combinations_with_replacement(range(3), 2):
-        out = volume
-        for axis in range(3):
-            shape = [1, 1, 1, 1, 1]
-            shape[2 + axis] = -1
-            border = [0] * 6
-            border[4 - 2 * axis] = border[5 - 2 * axis] = reach
-            kernel = kernels[axes.count(axis)].flip(0)  # torch correlates
-            out = F.conv3d(F.pad(out, border, mode="replicate"), kernel.view(shape))
-        maps.append(out)
+        along_z, along_y, along_x = (of[axes.count(axis)] for axis, of in enumerate(matrices))
+        maps.append((along_z @ (along_y @ volume @ along_x.mT).flatten(3)).view_as(volume))
     return maps
 
 
