@@ -99,8 +99,11 @@ def training_table(cells: list[dict]) -> str:
                 f"{max(c['peak_gb'] for c in of):.1f}",
             ]
         lines.append(f"| {arm} | {volumes} | {len(of)} | {dice.mean():.3f}{spread} | {' | '.join(cost)} |")
-    note = "Seconds hold the validations, too; of a cell that was resumed they are those of its last piece."
-    return "\n".join([*lines, "", note])
+    notes = [
+        "Seconds hold the validations, too; of a cell that was resumed they are those of its last piece.",
+        "Weights are all that a model holds, also those that nothing it gives depends on.",
+    ]
+    return "\n".join([*lines, "", *notes])
 
 
 def scores_table(cells: list[dict], row: str) -> str:
@@ -251,7 +254,8 @@ def page(name: str, everything: list[dict], table: dict) -> str:
     for row in rows:
         text += [f"**{row}**: {ROWS[row]}.", scores_table(cells, row)]
     if rows and table.get("comparisons"):
-        text.append(comparison_table(everything, table["comparisons"], rows))
+        same = [c for c in everything if "validations" not in c or c["seed"] in table["seeds"]]
+        text.append(comparison_table(same, table["comparisons"], rows))
     return "\n\n".join(text) + "\n"
 
 

@@ -60,6 +60,13 @@ def test_eigenvalues_where_all_are_equal_or_nothing_is_there():
     zero, one = torch.zeros(2), torch.tensor([0.0, 3.0])
     for value in symmetric_eigenvalues(one, zero, zero, one, zero, one):
         torch.testing.assert_close(value, one)
+    faint = torch.tensor([1e-24, 3e-23])  # their squares are no numbers in float32
+    for value in symmetric_eigenvalues(faint, -faint, zero, 2 * faint, faint, zero):
+        assert value.abs().max() < 1e-18
+
+
+def test_an_even_volume_has_no_curvature_at_the_smallest_scale():
+    assert np.abs(ridges(np.ones((6, 7, 8)), 0.7)).max() < 0.01
 
 
 def test_half_precision_outside_does_not_reach_the_curvatures():
@@ -89,7 +96,7 @@ def test_a_student_sees_them_and_is_saved_with_them(tmp_path):
 
 
 def test_ridges_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="at least half a voxel"):
+    with pytest.raises(ValueError, match=r"at least 0\.7 voxels"):
         HessianRidges([1.0, 0.2])
     vit = ViTConfig(dim=32, depth=2, heads=2, hidden=64, patch=(8, 8), grid=(4, 4))
     with pytest.raises(ValueError, match="tokens only"):

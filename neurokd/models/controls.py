@@ -14,8 +14,7 @@ __all__ = ["shuffle_teacher"]
 def shuffle_teacher(teacher: Teacher, *, generator: torch.Generator) -> Teacher:
     """Permute a teacher's weights within each tensor: the same numbers in every layer, and no knowledge.
 
-    What a student gains from such a teacher over random weights comes from the scale of the weights, not from what
-    they have learnt.
+    What a student gains from such a teacher over random weights cannot come from what the weights have learnt.
 
     It need not be as good as random weights. Tokens of a shuffled DINOv2-S are nearly the same everywhere: in a crop of
     a simulated neuron at most a tenth of their power varied with place, where it was more than a third with the

@@ -34,7 +34,7 @@ class HessianRidges(nn.Module):
     Raises
     ------
     ValueError
-        If a sigma is below 0.5 voxels, where a sampled Gaussian is none.
+        If a sigma is below 0.7 voxels, where the samples of a Gaussian are too few for its derivatives.
 
     Examples
     --------
@@ -46,8 +46,8 @@ class HessianRidges(nn.Module):
 
     def __init__(self, sigmas: Sequence[float]) -> None:
         super().__init__()
-        if not all(sigma >= 0.5 for sigma in sigmas):
-            raise ValueError(f"ridges are {tuple(sigmas)}; each must be a scale of at least half a voxel")
+        if not all(sigma >= 0.7 for sigma in sigmas):
+            raise ValueError(f"ridges are {tuple(sigmas)}; each must be a scale of at least 0.7 voxels")
         self.sigmas = tuple(sigmas)
         self.channels = 1 + 3 * len(self.sigmas)
 
@@ -99,7 +99,7 @@ def symmetric_eigenvalues(
     mean = (zz + yy + xx) / 3
     off = zy.square() + zx.square() + yx.square()
     spread = ((zz - mean).square() + (yy - mean).square() + (xx - mean).square() + 2 * off) / 6
-    spread = spread.sqrt().clamp_min(torch.finfo(zz.dtype).tiny)
+    spread = spread.sqrt().clamp_min(torch.finfo(zz.dtype).tiny ** 0.5)
     a, b, c, d, e, f = (v / spread for v in (zz - mean, yy - mean, xx - mean, zy, zx, yx))
     half_determinant = (a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)) / 2
     angle = torch.acos(half_determinant.clamp(-1, 1)) / 3

@@ -20,7 +20,7 @@ class FrozenTeacher(nn.Module):
     Parameters
     ----------
     teacher
-        Stays as it is and in evaluation mode.
+        Is frozen in place: it gets no gradients from now on, and stays in evaluation mode.
     projections
         What learns beside the student, at the rate of new parameters.
     """
