@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 __all__ = ["FrozenTeacher"]
 
 
-class FrozenTeacher(nn.Module):
+class FrozenTeacher(nn.Module, ABC):
     """A frozen teacher that runs the student and says by how much its loss grows.
 
     What :func:`neurokd.training.loop.train` takes as ``distillation``. A kind of distillation is a subclass with
@@ -40,14 +41,15 @@ class FrozenTeacher(nn.Module):
         """Return the parameters that an optimiser should see."""
         return self.projections.parameters()
 
+    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Return what a resumed run must have alike, the teacher included."""
-        raise NotImplementedError
 
     def checkpoint(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
         return {"settings": self.settings(), "projections": self.projections.state_dict()}
 
+    @abstractmethod
     def forward(
         self, model: nn.Module, volume: Tensor, *, step: int
     ) -> tuple[Tensor, Tensor, dict[str, Tensor | float]]:
@@ -67,4 +69,3 @@ class FrozenTeacher(nn.Module):
         tuple
             The student's logits, the weighted loss, and for the record its parts before weights.
         """
-        raise NotImplementedError
