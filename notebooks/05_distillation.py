@@ -453,8 +453,8 @@ assert held[-1]["gram"] < 0.6 * free[-1]["gram"] and held[-1]["cosine"] < free[-
 # - A student a fraction of its size and built otherwise learns to answer more like it on a neuron never seen, without any mask. It follows the middle blocks better than the last one, and partly it learns the crops by heart.
 # - Cosine and MSE want the teacher's numbers, up to a learned projection; Gram wants its geometry only.
 # - With a falling weight the teacher is a start; with a constant one it is an anchor, and an inflated student forgets less.
-# - A segmenter that is trained already has more to give: its probabilities. `nkd.SoftTargets(large)` in the place of `nkd.Distillation` asks a smaller student for them; `neurokd-tiny` was made so.
 # - Not shown: that either use segments better, nor which weights and blocks are best. One seed, one teacher, simulated neurons.
+# - A segmenter that is trained already has more to give: its probabilities. `nkd.SoftTargets(large)` in the place of `nkd.Distillation` asks a smaller student for them; `neurokd-tiny` was made so.
 #
 # ## Exercises
 #
