@@ -26,6 +26,9 @@ from .data.pair import PairCheck as PairCheck
 from .data.pair import check_pair as check_pair
 from .data.pair import place_tree as place_tree
 from .data.patches import Patches as Patches
+from .data.scene import Exposure as Exposure
+from .data.scene import Scene as Scene
+from .data.scene import draw_scene as draw_scene
 from .data.simulate import Growth as Growth
 from .data.simulate import Microscope as Microscope
 from .data.simulate import grow_neuron as grow_neuron
@@ -40,6 +43,7 @@ from .data.swc import write_swc as write_swc
 from .data.v3d import read_v3draw as read_v3draw
 from .data.v3d import write_v3draw as write_v3draw
 from .data.v3dpbd import read_v3dpbd as read_v3dpbd
+from .data.world import World as World
 from .evaluation.branching import bifurcation_scores as bifurcation_scores
 from .evaluation.branching import strahler_order as strahler_order
 from .evaluation.branching import tip_scores as tip_scores
