@@ -33,7 +33,7 @@ class Patches(Dataset):
     Parameters
     ----------
     samples
-        Samples with masks (boolean, or two values of which one is 0).
+        Samples with masks, see :func:`neurokd.data.volume.check_mask`.
     size
         Voxels ``(z, y, x)`` of a crop. Smaller volumes are padded with zeros at their far ends.
     length

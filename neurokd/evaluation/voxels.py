@@ -21,7 +21,7 @@ def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
     Parameters
     ----------
     prediction, truth
-        (z, y, x) masks, boolean or integer (not 0 = foreground).
+        (z, y, x) masks, see :func:`neurokd.data.volume.check_mask`.
 
     Returns
     -------
@@ -31,8 +31,7 @@ def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        Masks of different shapes, without three axes, empty, or of floating point (threshold probabilities
-        first).
+        Masks of different shapes, without three axes, empty, or such as are none (threshold probabilities first).
     """
     return _overlap(*mask_pair(prediction, truth))["dice"]
 
@@ -43,7 +42,7 @@ def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
     Parameters
     ----------
     prediction, truth
-        (z, y, x) masks, boolean or integer (not 0 = foreground).
+        (z, y, x) masks, see :func:`neurokd.data.volume.check_mask`.
 
     Returns
     -------
@@ -64,7 +63,7 @@ def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
     Parameters
     ----------
     prediction, truth
-        (z, y, x) masks, boolean or integer (not 0 = foreground).
+        (z, y, x) masks, see :func:`neurokd.data.volume.check_mask`.
 
     Returns
     -------

@@ -50,7 +50,7 @@ def trace(
     Parameters
     ----------
     probability
-        (z, y, x) probabilities in [0, 1], or a mask: boolean, or integers of which 0 is the background.
+        (z, y, x) probabilities in [0, 1], or a mask: boolean, or 0 and one other integer.
     threshold
         Voxels with probability > `threshold` are candidates, and what they enclose. Without effect on a mask.
     spacing
@@ -145,7 +145,7 @@ def find_soma(mask: ArrayLike, *, spacing: Sequence[float] | None = None) -> tup
     Parameters
     ----------
     mask
-        (z, y, x) boolean, or integers of which 0 is the background.
+        (z, y, x) boolean, or 0 and one other whole number.
     spacing
         As of :func:`trace`.
 
@@ -159,8 +159,7 @@ def find_soma(mask: ArrayLike, *, spacing: Sequence[float] | None = None) -> tup
     ValueError
         Not three axes, no voxels, not a mask, nothing in it, or more than can be traced at once.
     """
-    mask = check_volume(mask, name="mask")
-    mask = check_mask(mask, shape=mask.shape)
+    mask = _one_mask(mask, "mask")
     if not mask.any():
         raise ValueError(f"no soma: the mask of {mask.shape} is empty")
     box = _box(mask)
@@ -181,10 +180,22 @@ def _candidates(probability: ArrayLike, threshold: float) -> tuple[NDArray[np.fl
             raise ValueError(f"threshold must be in [0, 1), got {threshold}")
         mask = volume > threshold
     else:
-        mask = volume = check_mask(volume, shape=volume.shape, name="probability")
+        mask = volume = _one_mask(volume, "probability")
     if not mask.any():
         raise ValueError(f"nothing to trace: no voxel above the threshold {threshold} in a volume of {volume.shape}")
     return volume.astype(np.float32, copy=False), mask
+
+
+def _one_mask(mask: ArrayLike, name: str) -> NDArray[np.bool_]:
+    """Return a mask of one thing: stored probabilities (0 to 255, say) and labels of several neurons are refused."""
+    checked = check_mask(mask, name=name)
+    values = np.unique(np.asarray(mask)[checked])
+    if len(values) > 1:
+        raise ValueError(
+            f"{name} must be a mask of one value beside 0, got {len(values)} values up to {values[-1]}; divide stored "
+            "probabilities by their maximum, and choose one neuron of several, labels == k"
+        )
+    return checked
 
 
 def _unit(spacing: Sequence[float] | None) -> NDArray[np.float64]:
