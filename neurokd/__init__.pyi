@@ -9,6 +9,7 @@ from . import inference as inference
 from . import models as models
 from . import training as training
 from . import viz as viz
+from .data.annotation import sparse_annotation as sparse_annotation
 from .data.bigneuron import GoldPair as GoldPair
 from .data.bigneuron import convert_gold166 as convert_gold166
 from .data.bigneuron import index_gold166 as index_gold166

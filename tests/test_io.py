@@ -290,7 +290,7 @@ def test_checks_say_what_is_wrong() -> None:
         scale_intensity(np.full((2, 2, 2), 3))
     with pytest.raises(ValueError, match="percentiles"):
         scale_intensity(STACK, percentiles=(99, 1))
-    with pytest.raises(ValueError, match="crop must be boolean, .* got float64 with 0.14"):
+    with pytest.raises(ValueError, match=r"crop must be boolean, .* got float64 with 0.14"):
         check_mask(np.linspace(0, 1, 8).reshape(2, 2, 2), name="crop")
     with pytest.raises(ValueError, match=r"mask has shape \(2, 2, 2\), its volume \(4, 5, 6\)"):
         check_mask(np.ones((2, 2, 2)), shape=STACK.shape)
