@@ -104,12 +104,12 @@ from .training.frozen import FrozenTeacher as FrozenTeacher
 from .training.loop import train as train
 from .training.losses import SegmentationLoss as SegmentationLoss
 from .training.losses import dice_cross_entropy as dice_cross_entropy
-from .training.losses import skeleton_recall_loss as skeleton_recall_loss
-from .training.losses import skeleton_tube as skeleton_tube
-from .training.losses import soft_cldice_loss as soft_cldice_loss
 from .training.similarity import cosine_loss as cosine_loss
 from .training.similarity import gram_loss as gram_loss
 from .training.similarity import mse_loss as mse_loss
+from .training.skeleton_losses import skeleton_recall_loss as skeleton_recall_loss
+from .training.skeleton_losses import skeleton_tube as skeleton_tube
+from .training.skeleton_losses import soft_cldice_loss as soft_cldice_loss
 from .training.soft_targets import SoftTargets as SoftTargets
 from .training.views import TokenCache as TokenCache
 from .training.views import multi_view_tokens as multi_view_tokens

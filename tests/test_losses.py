@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from neurokd.training.losses import (
-    SegmentationLoss,
-    dice_cross_entropy,
-    skeleton_recall_loss,
-    skeleton_tube,
-    soft_cldice_loss,
-)
+from neurokd.training.losses import SegmentationLoss, dice_cross_entropy
+from neurokd.training.skeleton_losses import skeleton_recall_loss, skeleton_tube, soft_cldice_loss
 
 FACES = [(0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
 BOX = list(itertools.product((-1, 0, 1), repeat=3))
