@@ -101,6 +101,7 @@ from .training.config import TrainResult as TrainResult
 from .training.distill import Distillation as Distillation
 from .training.distill import DistillConfig as DistillConfig
 from .training.frozen import FrozenTeacher as FrozenTeacher
+from .training.known import KnownVoxels as KnownVoxels
 from .training.loop import train as train
 from .training.losses import SegmentationLoss as SegmentationLoss
 from .training.losses import dice_cross_entropy as dice_cross_entropy

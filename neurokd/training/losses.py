@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from neurokd.training.known import KnownVoxels
 from neurokd.training.skeleton_losses import _skeleton_recall_loss, _soft_cldice_loss
 
 __all__ = ["SegmentationLoss", "dice_cross_entropy"]
@@ -26,7 +27,8 @@ def dice_cross_entropy() -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        Maps logits and masks, both ``b 1 z y x``, to a scalar.
+        Maps logits and masks, both ``b 1 z y x``, to a scalar; with ``known``, a third tensor, boolean, of that shape,
+        to what Dice and cross-entropy are of the known voxels alone.
 
     Examples
     --------
@@ -36,7 +38,7 @@ def dice_cross_entropy() -> nn.Module:
     """
     from monai.losses import DiceCELoss
 
-    return DiceCELoss(sigmoid=True, batch=True)
+    return KnownVoxels(DiceCELoss(sigmoid=True, batch=True))
 
 
 class SegmentationLoss(nn.Module):
@@ -82,21 +84,29 @@ class SegmentationLoss(nn.Module):
         """Return its numbers by name: a resumed run must have the same."""
         return {name: getattr(self, name) for name in ("cldice", "skeleton_recall", "iterations", "radius")}
 
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Map logits and masks, both ``b 1 z y x``, to a scalar, not negative."""
-        return self.with_parts(logits, mask)[0]
+    def forward(self, logits: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
+        """Map logits and masks, both ``b 1 z y x``, to a scalar, not negative; see :meth:`with_parts`."""
+        return self.with_parts(logits, mask, known)[0]
 
-    def with_parts(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and, for the record, its parts before their weights (detached)."""
+    def with_parts(self, logits: Tensor, mask: Tensor, known: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and, for the record, its parts before their weights (detached).
+
+        Parameters
+        ----------
+        logits, mask
+            Both ``b 1 z y x``.
+        known
+            The voxels that count, boolean, of the same shape; None: all. Each part says what it makes of it.
+        """
         mask = mask.to(logits.dtype)
-        parts = {"dice_ce": self.dice_ce(logits, mask)}
+        parts = {"dice_ce": self.dice_ce(logits, mask, known)}
         value = parts["dice_ce"]
         # The sigmoid is taken here, so its range needs no check, which would wait for the accelerator.
         probability = logits.sigmoid()
         if self.cldice:
-            parts["cldice"] = _soft_cldice_loss(probability, mask, self.iterations, smooth=1.0)
+            parts["cldice"] = _soft_cldice_loss(probability, mask, known, self.iterations, smooth=1.0)
             value = value + self.cldice * parts["cldice"]
         if self.skeleton_recall:
-            parts["skeleton_recall"] = _skeleton_recall_loss(probability, mask, self.radius, smooth=1.0)
+            parts["skeleton_recall"] = _skeleton_recall_loss(probability, mask, known, self.radius, smooth=1.0)
             value = value + self.skeleton_recall * parts["skeleton_recall"]
         return value, {name: part.detach() for name, part in parts.items()}
