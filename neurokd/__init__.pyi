@@ -67,6 +67,7 @@ from .evaluation.voxels import dice as dice
 from .evaluation.voxels import precision as precision
 from .evaluation.voxels import recall as recall
 from .inference.sliding import predict as predict
+from .inference.trace import Soma as Soma
 from .inference.trace import find_soma as find_soma
 from .inference.trace import trace as trace
 from .models.attention import attention_maps as attention_maps
