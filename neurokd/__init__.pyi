@@ -9,6 +9,7 @@ from . import inference as inference
 from . import models as models
 from . import training as training
 from . import viz as viz
+from .data.annotation import sparse_annotation as sparse_annotation
 from .data.bigneuron import GoldPair as GoldPair
 from .data.bigneuron import convert_gold166 as convert_gold166
 from .data.bigneuron import index_gold166 as index_gold166
@@ -70,6 +71,7 @@ from .evaluation.voxels import dice as dice
 from .evaluation.voxels import precision as precision
 from .evaluation.voxels import recall as recall
 from .inference.sliding import predict as predict
+from .inference.trace import Soma as Soma
 from .inference.trace import find_soma as find_soma
 from .inference.trace import trace as trace
 from .models.attention import attention_maps as attention_maps
@@ -104,15 +106,16 @@ from .training.config import TrainResult as TrainResult
 from .training.distill import Distillation as Distillation
 from .training.distill import DistillConfig as DistillConfig
 from .training.frozen import FrozenTeacher as FrozenTeacher
+from .training.known import KnownVoxels as KnownVoxels
 from .training.loop import train as train
 from .training.losses import SegmentationLoss as SegmentationLoss
 from .training.losses import dice_cross_entropy as dice_cross_entropy
-from .training.losses import skeleton_recall_loss as skeleton_recall_loss
-from .training.losses import skeleton_tube as skeleton_tube
-from .training.losses import soft_cldice_loss as soft_cldice_loss
 from .training.similarity import cosine_loss as cosine_loss
 from .training.similarity import gram_loss as gram_loss
 from .training.similarity import mse_loss as mse_loss
+from .training.skeleton_losses import skeleton_recall_loss as skeleton_recall_loss
+from .training.skeleton_losses import skeleton_tube as skeleton_tube
+from .training.skeleton_losses import soft_cldice_loss as soft_cldice_loss
 from .training.soft_targets import SoftTargets as SoftTargets
 from .training.views import TokenCache as TokenCache
 from .training.views import multi_view_tokens as multi_view_tokens

@@ -63,10 +63,7 @@ added, removed = round(2 * n_true * (1 / GOAL - 1)), round(2 * n_true * (1 - GOA
 def along(one):
     """For each true voxel (in the order of argwhere): its nearest node, and the length of the path from there to the root."""
     node = cKDTree(one.tree.zyx).query(np.argwhere(one.mask))[1]
-    path = np.zeros(len(one.tree))
-    for row, parent in one.tree.edges:  # parents come first
-        path[row] = path[parent] + one.tree.edge_lengths[row - 1]
-    return node, path[node]
+    return node, one.tree.path_lengths[node]
 
 
 def changed(mask, voxels, value):

@@ -293,14 +293,6 @@ assert by_branch[2]["length_recall"] > by_branch[16]["length_recall"]
 
 
 # %%
-def path_lengths(tree):
-    """Length of the way from every node to the root, voxels."""
-    path = np.zeros(len(tree))
-    for row, parent in tree.edges:  # parents come first
-        path[row] = path[parent] + tree.edge_lengths[row - 1]
-    return path
-
-
 place, unrooted = sample.tree.zyx[0], bridged[GAP]
 wrong = unrooted.zyx[unrooted.tips[np.linalg.norm(unrooted.zyx[unrooted.tips] - place, axis=1).argmax()]]
 rooted = {
@@ -308,11 +300,11 @@ rooted = {
     "where it enters": nkd.trace(probability, threshold=best, max_gap=GAP, soma=place),
     "the furthest tip": nkd.trace(probability, threshold=best, max_gap=GAP, soma=wrong),
 }
-true_way = path_lengths(course)
+true_way = course.path_lengths  # from every node to the root, voxels
 wrong_way, length_f1 = {}, {}
 for name, tree in rooted.items():
     away, node = cKDTree(course.xyz).query(tree.xyz)
-    wrong_way[name] = np.abs(path_lengths(tree) - true_way[node])[away < TOLERANCE].mean()
+    wrong_way[name] = np.abs(tree.path_lengths - true_way[node])[away < TOLERANCE].mean()
     length_f1[name] = scores_of(tree, sample)["length_f1"]
     print(
         f"{name:<19} root {np.linalg.norm(tree.zyx[0] - place):>4.1f} voxels off; length F1 {length_f1[name]:.2f}; "
@@ -383,18 +375,18 @@ print(f"\n{len(again)} nodes read again, {file.stat().st_size / 1e3:.0f} kB")
 #
 # | program | counts in | so write |
 # |---|---|---|
-# | the INCF's rules, NeuroM, NeuroMorpho.org | µm | `tree.scale(spacing[::-1])` |
+# | the INCF's rules, NeuroM, NeuroMorpho.org | µm | `tree.to_microns(spacing)` |
 # | SNT (Fiji) | the unit of the image, µm if it is calibrated | the same, and the stack with `nkd.write_volume(..., spacing=spacing)` |
 # | Vaa3D, a TIFF | voxels, rows from the *bottom* | `tree.mirror("y", volume.shape[1])` |
 # | Vaa3D, a `.v3draw`; neuTube | voxels | the tree as it is |
 #
-# The first row is checked by running NeuroM, the others are the conventions of those programs. `scale` takes factors in `x y z`, so the spacing is reversed; radii get their geometric mean. Of the header keep what is still true. Each file is read again and checked by what it should be, not by its name; NeuroM counts for itself, if it is installed (`pip install neurom`; `neurokd` does not need it):
+# The first row is checked by running NeuroM, the others are the conventions of those programs. `to_microns` multiplies radii by the geometric mean of the spacing. Of the header keep what is still true. Each file is read again and checked by what it should be, not by its name; NeuroM counts for itself, if it is installed (`pip install neurom`; `neurokd` does not need it):
 
 # %%
 height = sample.volume.shape[1]
 made = tree.comments[0]
 files = {
-    "um": replace(tree.scale(spacing[::-1]), comments=(made, "x y z and radius in µm")),
+    "um": replace(tree.to_microns(spacing), comments=(made, "x y z and radius in µm")),
     "vaa3d-tiff": replace(tree.mirror("y", height), comments=(made, "voxels, rows counted from the bottom")),
 }
 files = {name: nkd.write_swc(folder / f"neuron-{name}.swc", one) for name, one in files.items()}

@@ -50,7 +50,7 @@ def test_every_public_name_is_in_the_reference():
 
 def test_a_page_of_the_reference_begins_with_its_names_and_their_notebooks():
     overview = reference.room_page("inference").split("neurokd.inference.sliding\n---")[0]
-    assert re.findall(r"   \* - `(\w+)`", overview) == ["predict", "find_soma", "trace"]
+    assert re.findall(r"   \* - `(\w+)`", overview) == ["predict", "Soma", "find_soma", "trace"]
     source = next(path for path in pair.sources() if "nkd.trace(" in path.read_text(encoding="utf-8"))
     line = overview.split("`trace`")[1]
     assert "Trace one neuron. (:doc:`" in line and f"`{source.stem[:2]} </notebooks/{source.stem}>`" in line

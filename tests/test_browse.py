@@ -325,8 +325,8 @@ def test_bad_input_is_named() -> None:
         neurokd.browse(volume, volume[1:] > 3)
     with pytest.raises(ValueError, match=r"mask has shape \(5, 8, 10\)"):
         neurokd.browse(volume, VOLUMES["probability"][1:])
-    with pytest.raises(ValueError, match="truth is not boolean"):
-        neurokd.browse(volume, truth=volume)
+    with pytest.raises(ValueError, match="truth must be boolean"):
+        neurokd.browse(volume, truth=VOLUMES["probability"])
     with pytest.raises(ValueError, match="mask has 1 voxels that are NaN"):
         neurokd.browse(volume, np.where(np.arange(480).reshape(SHAPE) == 3, np.nan, 0.5))
     with pytest.raises(ValueError, match=r"threshold is 0\.3, but there is nothing to cut"):

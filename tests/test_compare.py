@@ -81,7 +81,7 @@ def test_bad_input_is_named() -> None:
     volume = np.zeros(SHAPE)
     with pytest.raises(ValueError, match="no predictions"):
         neurokd.compare(volume, TRUTH, {})
-    with pytest.raises(ValueError, match="mine is not boolean"):
+    with pytest.raises(ValueError, match="mine must be boolean"):
         neurokd.compare(volume, TRUTH, {"mine": np.linspace(0, 1, 192).reshape(SHAPE)})
     with pytest.raises(ValueError, match=r"mine has shape \(3, 6, 8\)"):
         neurokd.compare(volume, TRUTH, {"mine": TRUTH[1:]})

@@ -122,8 +122,8 @@ def test_masks_may_be_stored_as_0_and_255() -> None:
     ("sample", "settings", "words"),
     [
         (Sample("bad", VOLUME), {}, "sample 'bad' has no mask"),
-        (Sample("bad", VOLUME, np.zeros(SHAPE, bool)), {}, "mask of sample 'bad' is empty"),
-        (Sample("bad", VOLUME, VOLUME), {}, "mask of sample 'bad' is not boolean"),
+        (Sample("bad", VOLUME, np.zeros(SHAPE, bool)), {}, r"must have foreground, got empty masks for \['bad'\]"),
+        (Sample("bad", VOLUME, VOLUME / 7), {}, "mask of sample 'bad' must be boolean"),
         (Sample("bad", VOLUME * 0, MASK), {}, "sample 'bad': volume is constant"),
         (Sample("bad", np.where(MASK, np.nan, 1.0), MASK), {}, "sample 'bad': volume has .* NaN"),
         (None, {"size": (8, 8)}, "size must be three positive integers"),

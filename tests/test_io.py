@@ -290,10 +290,21 @@ def test_checks_say_what_is_wrong() -> None:
         scale_intensity(np.full((2, 2, 2), 3))
     with pytest.raises(ValueError, match="percentiles"):
         scale_intensity(STACK, percentiles=(99, 1))
-    with pytest.raises(ValueError, match="values other than 0 and 1"):
-        check_mask(np.linspace(0, 1, 8).reshape(2, 2, 2), shape=(2, 2, 2))
+    with pytest.raises(ValueError, match=r"crop must be boolean, .* got float64 with 0.14"):
+        check_mask(np.linspace(0, 1, 8).reshape(2, 2, 2), name="crop")
     with pytest.raises(ValueError, match=r"mask has shape \(2, 2, 2\), its volume \(4, 5, 6\)"):
         check_mask(np.ones((2, 2, 2)), shape=STACK.shape)
     for spacing in ((1, 1), (1, 1, -1), (1, 1, np.inf), "abc", None):
         with pytest.raises(ValueError, match="spacing must be"):
             check_spacing(spacing)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.float32, np.float64])
+def test_a_mask_is_booleans_or_whole_numbers_of_which_0_is_background(dtype) -> None:
+    labels = np.array([0, 1, 2, 0, 7, 0, 0, 1]).reshape(2, 2, 2)
+    checked = check_mask(labels.astype(dtype), shape=(2, 2, 2))
+    assert checked.dtype == bool
+    np.testing.assert_array_equal(checked, labels > 0)
+    if np.issubdtype(dtype, np.signedinteger) or np.issubdtype(dtype, np.floating):
+        with pytest.raises(ValueError, match=r"mask must be boolean, .* with -1"):
+            check_mask((-labels).astype(dtype))

@@ -139,7 +139,7 @@ def test_scale_bar_is_as_long_as_it_says(size: int, spacing, label: str, length:
 def test_wrong_masks_and_volumes() -> None:
     with pytest.raises(ValueError, match=r"mask has shape \(2, 2, 2\)"):
         plot_projections(VOLUME, np.ones((2, 2, 2)))
-    with pytest.raises(ValueError, match="prediction is not boolean"):
+    with pytest.raises(ValueError, match="prediction must be boolean"):
         plot_comparison(VOLUME, MASK, VOLUME / 255)
     with pytest.raises(ValueError, match="3 axes"):
         plot_projections(VOLUME[0])

@@ -8,6 +8,8 @@ the other, and the point (0, 0, 0) is the centre of the first voxel. Reading and
 :mod:`neurokd.data.swc`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +17,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from neurokd.data.volume import check_spacing
 
 __all__ = ["Tree"]
 
@@ -80,7 +84,7 @@ class Tree:
         type: ArrayLike,
         *,
         comments: Sequence[str] = (),
-    ) -> "Tree":
+    ) -> Tree:
         """Make a tree of nodes in any order.
 
         An order that is already right is kept; otherwise depth first, which keeps branches together.
@@ -133,6 +137,15 @@ class Tree:
         return float(self.edge_lengths.sum())
 
     @cached_property
+    def path_lengths(self) -> NDArray[np.float64]:
+        """(n,) lengths of the way from each node to the root along the tree, voxels."""
+        # Each node knows the way to an ancestor; in every round it adds the way that this ancestor knows.
+        path, above = np.r_[0.0, self.edge_lengths], np.maximum(self.parent, 0)
+        while above.any():
+            path, above = path + path[above], above[above]
+        return path
+
+    @cached_property
     def n_children(self) -> NDArray[np.int64]:
         """(n,) number of children of each node."""
         return np.bincount(self.parent[1:], minlength=len(self))
@@ -159,13 +172,13 @@ class Tree:
             runs.append(np.array(run[::-1]))
         return runs
 
-    def scale(self, factors_xyz: Sequence[float]) -> "Tree":
+    def scale(self, factors_xyz: Sequence[float]) -> Tree:
         """Stretch by a factor per axis.
 
         Parameters
         ----------
         factors_xyz
-            Three factors > 0, `x y z`; a spacing `(z, y, x)` is reversed first: ``spacing[::-1]``.
+            Three factors > 0, `x y z`. For voxels to µm see :meth:`to_microns`.
 
         Returns
         -------
@@ -182,7 +195,29 @@ class Tree:
             raise ValueError(f"factors_xyz must be three numbers > 0, got {factors_xyz}")
         return replace(self, xyz=self.xyz * factors, radius=self.radius * np.prod(factors) ** (1 / 3))
 
-    def translate(self, offset_xyz: Sequence[float]) -> "Tree":
+    def to_microns(self, spacing: Sequence[float]) -> Tree:
+        """Return the tree in µm, given in voxels.
+
+        Parameters
+        ----------
+        spacing
+            Voxel size ``(z, y, x)``, µm, in the order of a volume's axes.
+
+        Returns
+        -------
+        Tree
+            Points in µm; radii multiplied by the cube root of a voxel's volume. A comment states the voxel size.
+
+        Raises
+        ------
+        ValueError
+            Not three sizes > 0.
+        """
+        spacing = check_spacing(spacing)
+        note = f"x y z and radius in µm: scaled by a voxel size of {spacing} µm (z, y, x)"
+        return replace(self.scale(spacing[::-1]), comments=(*self.comments, note))
+
+    def translate(self, offset_xyz: Sequence[float]) -> Tree:
         """Move by an offset.
 
         Parameters
@@ -197,7 +232,7 @@ class Tree:
         """
         return replace(self, xyz=self.xyz + np.asarray(offset_xyz, dtype=np.float64))
 
-    def mirror(self, axis: Literal["x", "y", "z"], size: int) -> "Tree":
+    def mirror(self, axis: Literal["x", "y", "z"], size: int) -> Tree:
         """Mirror within a volume: coordinate c becomes size - 1 - c.
 
         Vaa3D counts the rows of a TIFF from the bottom, so its trees are mirrored in y against the array.
@@ -227,7 +262,7 @@ class Tree:
         note = f"mirrored: {axis} -> {size - 1} - {axis}"
         return replace(self, xyz=xyz, comments=(*self.comments, note))
 
-    def resample(self, step: float) -> "Tree":
+    def resample(self, step: float) -> Tree:
         """Space the nodes evenly along every unbranched run.
 
         Parameters

@@ -3,6 +3,8 @@
 A volume is a numpy array with axes ``z y x``; its spacing is ``(z, y, x)`` in µm.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,16 +49,40 @@ def check_volume(volume: ArrayLike, *, name: str = "volume") -> NDArray[Any]:
     return array
 
 
-def check_mask(mask: ArrayLike, *, shape: tuple[int, ...], name: str = "mask") -> NDArray[np.bool_]:
-    """Return `mask` as booleans if it has that shape and two values of which one is 0; else ``ValueError``."""
-    array = np.asarray(mask)
-    if array.shape != tuple(shape):
+def check_mask(mask: ArrayLike, *, shape: tuple[int, ...] | None = None, name: str = "mask") -> NDArray[np.bool_]:
+    """Return a mask as booleans; the one definition of a mask in this package.
+
+    Parameters
+    ----------
+    mask
+        (z, y, x) booleans, or whole numbers of any type of which 0 is background and all others are foreground.
+    shape
+        Shape of the volume that the mask belongs to; None: any.
+    name
+        What the errors call it.
+
+    Returns
+    -------
+    NDArray[bool]
+        (z, y, x), True for foreground.
+
+    Raises
+    ------
+    ValueError
+        Not three axes, another shape, or numbers that are no mask: probabilities, negative numbers, NaN.
+    """
+    array = check_volume(mask, name=name)
+    if shape is not None and array.shape != tuple(shape):
         raise ValueError(f"{name} has shape {array.shape}, its volume {tuple(shape)}")
-    if array.dtype != bool and not np.isin(array, (0, array.max())).all():
+    if array.dtype.kind in "bu":
+        return array != 0
+    odd = array[(array < 0) | (array != np.floor(array))]
+    if odd.size:
         raise ValueError(
-            f"{name} is not boolean: it has values other than 0 and {array.max()}; compare it with a threshold first"
+            f"{name} must be boolean, or hold whole numbers of which 0 is background, "
+            f"got {array.dtype} with {odd[0]}; compare probabilities with a threshold first"
         )
-    return array.astype(bool)
+    return array != 0
 
 
 def check_spacing(spacing: Sequence[float]) -> Spacing:

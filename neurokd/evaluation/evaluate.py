@@ -1,11 +1,20 @@
-"""Every voxel score of one volume, and of a set of samples."""
+"""Every voxel score of one volume, and of a set of samples.
+
+Where only some voxels are annotated, only the scores that count voxels are given. Surface distances, skeletons and
+Betti numbers depend on a neurite's course beyond the annotated slices, which nobody drew: cut to the slices they
+would be numbers of other objects.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from neurokd.data.datasets import Sample
-from neurokd.evaluation.masks import mask_pair
+from neurokd.data.volume import check_spacing
+from neurokd.evaluation.masks import known_pair, mask_pair
 from neurokd.evaluation.report import Report
 from neurokd.evaluation.surface import hd95
 from neurokd.evaluation.topology import betti_errors, cldice
@@ -15,9 +24,9 @@ __all__ = ["evaluate_masks", "evaluate_samples"]
 
 
 def evaluate_masks(
-    prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]
+    prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float], known: ArrayLike | None = None
 ) -> dict[str, float | int | bool]:
-    """Every voxel score of one volume.
+    """Return every voxel score of one volume.
 
     Parameters
     ----------
@@ -25,35 +34,42 @@ def evaluate_masks(
         (z, y, x) masks as in :func:`dice`.
     spacing
         Voxel size `(z, y, x)`, µm.
+    known
+        (z, y, x) boolean, the voxels that somebody annotated; None: all.
 
     Returns
     -------
     dict
         `dice`, `precision`, `recall`, `cldice` in [0, 1]; `hd95` in µm, as :func:`hd95` defines it; `betti0_error`,
         `betti1_error` of :func:`betti_errors`; `failed`: exactly one of the masks is empty, so that `hd95` is the
-        volume's diagonal.
+        volume's diagonal. Where `known` is False anywhere: `dice`, `precision`, `recall` and `failed` of the known
+        voxels alone.
 
     Raises
     ------
     ValueError
-        As :func:`hd95`.
+        See :func:`hd95`; a `known` that is not boolean, of another shape or nowhere true.
     """
     prediction, truth = mask_pair(prediction, truth)
+    spacing, voxels = check_spacing(spacing), _voxel_scores(prediction, truth, known)
+    if _is_sparse(known):
+        return voxels
     components, tunnels = betti_errors(prediction, truth)
+    failed = voxels.pop("failed")
     return {
-        "dice": dice(prediction, truth),
-        "precision": precision(prediction, truth),
-        "recall": recall(prediction, truth),
+        **voxels,
         "cldice": cldice(prediction, truth),
         "hd95": hd95(prediction, truth, spacing=spacing),
         "betti0_error": components,
         "betti1_error": tunnels,
-        "failed": bool(prediction.any() != truth.any()),
+        "failed": failed,
     }
 
 
 def evaluate_samples(samples: Sequence[Sample], predictions: Mapping[str, ArrayLike], *, title: str = "") -> Report:
-    """Every voxel score of every sample.
+    """Return every voxel score of every sample.
+
+    If any sample has voxels that are not known, the report holds the scores that count voxels, for all of them.
 
     Parameters
     ----------
@@ -79,10 +95,27 @@ def evaluate_samples(samples: Sequence[Sample], predictions: Mapping[str, ArrayL
     if set(names) != set(predictions):
         missing, surplus = sorted(set(names) - set(predictions)), sorted(set(predictions) - set(names))
         raise ValueError(f"samples and predictions differ: no prediction for {missing}, no sample for {surplus}")
+    sparse = any(_is_sparse(sample.known) for sample in samples)
     rows = []
     for sample in samples:
         if sample.mask is None or sample.spacing is None:
             raise ValueError(f"sample {sample.name!r} needs a mask and a spacing to be evaluated")
-        scores = evaluate_masks(predictions[sample.name], sample.mask, spacing=sample.spacing)
+        prediction = predictions[sample.name]
+        if sparse:
+            scores = _voxel_scores(prediction, sample.mask, sample.known)
+        else:
+            scores = evaluate_masks(prediction, sample.mask, spacing=sample.spacing)
         rows.append({"name": sample.name, **scores})
     return Report(rows, title=title)
+
+
+def _is_sparse(known: ArrayLike | None) -> bool:
+    """Return whether there are voxels of which nothing is known."""
+    return known is not None and not np.all(known)
+
+
+def _voxel_scores(prediction: ArrayLike, truth: ArrayLike, known: ArrayLike | None) -> dict[str, float | bool]:
+    """Return the scores that count voxels, of the known voxels alone, and whether exactly one mask is empty there."""
+    seen, true = known_pair(prediction, truth, known)
+    scores = {score.__name__: score(prediction, truth, known=known) for score in (dice, precision, recall)}
+    return {**scores, "failed": bool(seen.any() != true.any())}

@@ -1,12 +1,16 @@
 """How well scores rank, before any threshold is chosen."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+from neurokd.data.annotation import check_known
 
 __all__ = ["average_precision"]
 
 
-def average_precision(scores: ArrayLike, truth: ArrayLike) -> float:
+def average_precision(scores: ArrayLike, truth: ArrayLike, *, known: ArrayLike | None = None) -> float:
     """Average precision, ``sum_k (R_k - R_{k-1}) P_k`` over all thresholds: the area under the precision-recall steps.
 
     Unlike accuracy it is not impressed by background: scores without information get the share of what is true.
@@ -18,6 +22,8 @@ def average_precision(scores: ArrayLike, truth: ArrayLike) -> float:
         come together, in whatever order they stand.
     truth
         Booleans of the same shape, at least one of them true.
+    known
+        Booleans of the same shape: the numbers that count; None: all.
 
     Returns
     -------
@@ -27,7 +33,7 @@ def average_precision(scores: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        Shapes that differ, scores that are not finite, a truth that is not boolean or nowhere true.
+        Shapes that differ, scores that are not finite, a truth or known that is not boolean or nowhere true.
 
     Examples
     --------
@@ -39,6 +45,9 @@ def average_precision(scores: ArrayLike, truth: ArrayLike) -> float:
         raise ValueError(f"truth must be boolean and as scores {scores.shape}, got {truth.dtype} of {truth.shape}")
     if not np.isfinite(scores).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(scores))} scores are NaN or infinite")
+    if known is not None:
+        known = check_known(known, shape=truth.shape)
+        scores, truth = scores[known], truth[known]  # any shape -> n
     if not truth.any():
         raise ValueError("truth is nowhere true: precision and recall are not defined")
     order = np.argsort(scores, axis=None)[::-1]

@@ -23,7 +23,6 @@ from typing import Literal
 import numpy as np
 
 from neurokd.data.tree import Tree
-from neurokd.data.volume import check_spacing
 from neurokd.evaluation.along import Profile, length_profile, vaa3d_profile
 from neurokd.evaluation.branching import bifurcation_scores, strahler_order, tip_scores
 
@@ -75,8 +74,7 @@ def compare_trees(
     if spacing is not None:
         if convention == "vaa3d":
             raise ValueError(f"convention 'vaa3d' samples one voxel apart and takes no spacing, got {spacing}")
-        factors = check_spacing(spacing)[::-1]
-        tree, reference = None if tree is None else tree.scale(factors), reference.scale(factors)
+        tree, reference = None if tree is None else tree.to_microns(spacing), reference.to_microns(spacing)
     settings = {"unit": "voxels" if spacing is None else "µm", "tolerance": tolerance, "convention": convention}
     truth = {"reference_length": reference.length, "reference_strahler": strahler_order(reference)}
     kinds = ("length", "bifurcation", "tip")

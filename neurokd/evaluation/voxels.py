@@ -4,24 +4,29 @@ Only the foreground counts: of a neuron's volume, 99.8 % are background, and a s
 is near 1 for any mask.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neurokd.data.annotation import check_known
 from neurokd.data.volume import check_volume
-from neurokd.evaluation.masks import as_mask, mask_pair
+from neurokd.evaluation.masks import as_mask, known_pair
 
 __all__ = ["best_threshold", "dice", "precision", "recall"]
 
 
-def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
+def dice(prediction: ArrayLike, truth: ArrayLike, *, known: ArrayLike | None = None) -> float:
     """Foreground Dice, ``2 |P and T| / (|P| + |T|)``.
 
     Parameters
     ----------
     prediction, truth
-        (z, y, x) masks, boolean or integer (not 0 = foreground).
+        (z, y, x) masks, see :func:`neurokd.data.volume.check_mask`.
+    known
+        (z, y, x) boolean, the voxels that count; None: all.
 
     Returns
     -------
@@ -31,19 +36,20 @@ def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        Masks of different shapes, without three axes, empty, or of floating point (threshold probabilities
-        first).
+        Masks of different shapes, without three axes, empty, or such as are none (threshold probabilities first).
     """
-    return _overlap(*mask_pair(prediction, truth))["dice"]
+    return _overlap(*known_pair(prediction, truth, known))["dice"]
 
 
-def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
+def precision(prediction: ArrayLike, truth: ArrayLike, *, known: ArrayLike | None = None) -> float:
     """Share of the predicted voxels that are true.
 
     Parameters
     ----------
     prediction, truth
-        (z, y, x) masks, boolean or integer (not 0 = foreground).
+        (z, y, x) masks, see :func:`neurokd.data.volume.check_mask`.
+    known
+        (z, y, x) boolean, the voxels that count; None: all.
 
     Returns
     -------
@@ -55,16 +61,18 @@ def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
     ValueError
         As :func:`dice`.
     """
-    return _overlap(*mask_pair(prediction, truth))["precision"]
+    return _overlap(*known_pair(prediction, truth, known))["precision"]
 
 
-def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
+def recall(prediction: ArrayLike, truth: ArrayLike, *, known: ArrayLike | None = None) -> float:
     """Share of the true voxels that are predicted.
 
     Parameters
     ----------
     prediction, truth
-        (z, y, x) masks, boolean or integer (not 0 = foreground).
+        (z, y, x) masks, see :func:`neurokd.data.volume.check_mask`.
+    known
+        (z, y, x) boolean, the voxels that count; None: all.
 
     Returns
     -------
@@ -76,10 +84,16 @@ def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
     ValueError
         As :func:`dice`.
     """
-    return _overlap(*mask_pair(prediction, truth))["recall"]
+    return _overlap(*known_pair(prediction, truth, known))["recall"]
 
 
-def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_candidates: int = 4096) -> float:
+def best_threshold(
+    volumes: Sequence[NDArray],
+    masks: Sequence[NDArray],
+    *,
+    known: Sequence[NDArray | None] | None = None,
+    n_candidates: int = 4096,
+) -> float:
     """The threshold baseline: the t for which "intensity > t" has the highest mean foreground Dice.
 
     Choose it on validation volumes, scaled as the volumes it will be used on.
@@ -90,6 +104,8 @@ def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_ca
         (z, y, x) each, finite.
     masks
         The true masks, one for each volume, as in :func:`dice`.
+    known
+        For each volume the voxels that count, boolean (z, y, x), or None for all; None: all of all volumes.
     n_candidates
         Every intensity that occurs is tried; if there are more than this, that many quantiles of them.
 
@@ -101,18 +117,24 @@ def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_ca
     Raises
     ------
     ValueError
-        No volumes, unequal numbers of volumes and masks, not a volume or one with NaN or infinity, a mask of
-        another shape or such as :func:`dice` refuses.
+        No volumes, unequal numbers of volumes, masks and known, not a volume or one with NaN or infinity, a mask or
+        known of another shape or such as :func:`dice` refuses.
     """
     if len(volumes) == 0 or len(volumes) != len(masks):
         raise ValueError(
             f"need as many masks as volumes and at least one, got {len(volumes)} volumes, {len(masks)} masks"
         )
+    known = [None] * len(volumes) if known is None else known
+    if len(known) != len(volumes):
+        raise ValueError(f"known must have one entry for each of {len(volumes)} volumes, got {len(known)}")
     intensities, foregrounds = [], []
-    for i, (volume, mask) in enumerate(zip(volumes, masks, strict=True)):
+    for i, (volume, mask, seen) in enumerate(zip(volumes, masks, known, strict=True)):
         volume, mask = check_volume(volume, name=f"volume {i}"), as_mask(mask, f"mask {i}")
         if mask.shape != volume.shape:
             raise ValueError(f"volume {i} and its mask differ in shape (z, y, x): {volume.shape}, {mask.shape}")
+        if seen is not None:
+            seen = check_known(seen, shape=volume.shape, name=f"known {i}")
+            volume, mask = volume[seen], mask[seen]  # z y x -> n
         intensities.append(np.sort(volume, axis=None))
         foregrounds.append(np.sort(volume[mask], axis=None))
     candidates = np.unique(np.concatenate([np.unique(values) for values in intensities]))
