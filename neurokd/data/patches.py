@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 from torch.utils.data import Dataset
 
-from neurokd.data.volume import check_mask, scale_intensity
+from neurokd.data.intensity import IntensityScale, scale_intensity
+from neurokd.data.volume import check_mask
 
 if TYPE_CHECKING:
     from neurokd.data.datasets import Sample
 
 __all__ = ["Patches"]
 
+_FILL = -1  # where nothing was recorded, until a crop is handed out: there it is 0
 _BACKGROUND_POSITIONS = 100_000  # kept per sample, 0.8 MB: many more than crops are drawn
 
 
@@ -42,10 +44,10 @@ class Patches(Dataset):
         Not negative.
     foreground
         Share of crops around a random foreground voxel; the others lie around a random background voxel that
-        is not exactly zero (where there is one), so that a zeroed background does not fill the batches.
+        is not fill (where there is one), so that a zeroed background does not fill the batches.
     augment
-        Flips on all axes, quarter turns in y-x (square crops), background cut off, gain, gamma and noise; zeros
-        stay zero.
+        Flips on all axes, quarter turns in y-x (square crops), background cut off, gain, gamma and noise; fill
+        and padding stay zero.
 
     Raises
     ------
@@ -93,7 +95,7 @@ class Patches(Dataset):
         image, mask = stack.image[window], stack.mask[window]
         if self.augment:
             image, mask = _augment(image, mask, rng)
-        return {"image": _tensor(image), "mask": _tensor(mask)}
+        return {"image": _tensor(np.maximum(image, 0)), "mask": _tensor(mask)}
 
 
 class _Stack:
@@ -106,13 +108,15 @@ class _Stack:
         if not mask.any():
             raise ValueError(f"the mask of sample {sample.name!r} is empty")
         try:
-            image = scale_intensity(sample.volume)
+            scale = IntensityScale.from_volume(sample.volume)
         except ValueError as error:
             raise ValueError(f"sample {sample.name!r}: {error}") from error
+        image = scale_intensity(sample.volume, scale=scale)
+        image[scale.is_fill(sample.volume)] = _FILL
         padding = [(0, max(0, n - have)) for n, have in zip(size, image.shape, strict=True)]
-        self.image, self.mask = np.pad(image, padding), np.pad(mask, padding)
+        self.image, self.mask = np.pad(image, padding, constant_values=_FILL), np.pad(mask, padding)
         self._foreground = np.flatnonzero(self.mask)
-        background = np.flatnonzero((self.image > 0) & ~self.mask)
+        background = np.flatnonzero((self.image != _FILL) & ~self.mask)
         self._background = background[:: 1 + background.size // _BACKGROUND_POSITIONS].copy()
 
     def window(self, rng: np.random.Generator, size: tuple[int, int, int], *, foreground: bool) -> tuple[slice, ...]:
@@ -134,12 +138,13 @@ def _augment(
     turns = rng.integers(4) if image.shape[1] == image.shape[2] else 0
     image, mask = (np.rot90(np.flip(array, axes), turns, axes=(1, 2)) for array in (image, mask))
     if rng.random() < 0.3:  # as published stacks often are: the background cut off, dim neurites broken into beads
-        image = np.where(image < rng.uniform(0, 0.3), 0, image)
+        image = np.where(image < rng.uniform(0, 0.3), np.float32(_FILL), image)
     # Down to a fifth: beside a bright soma, the thin branches of the same stack are that dim.
     gain = np.float32(np.exp(rng.uniform(-1.6, 0.25)))
     gamma = np.float32(np.exp(rng.uniform(-0.25, 0.25)))
     noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0, 0.03)) * gain
-    return np.where(image > 0, np.clip(gain * image**gamma + noise, 0, 1), 0), mask
+    recorded = image != _FILL
+    return np.where(recorded, np.clip(gain * np.maximum(image, 0) ** gamma + noise, 0, 1), 0), mask
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
