@@ -14,14 +14,17 @@ from .data.bigneuron import GoldPair as GoldPair
 from .data.bigneuron import convert_gold166 as convert_gold166
 from .data.bigneuron import index_gold166 as index_gold166
 from .data.datasets import Sample as Sample
+from .data.datasets import drawn_scenes as drawn_scenes
 from .data.datasets import fly_neuron as fly_neuron
 from .data.datasets import simulated_neurons as simulated_neurons
 from .data.datasets import split_by_region as split_by_region
 from .data.datasets import split_by_source as split_by_source
+from .data.histogram import Histogram as Histogram
+from .data.intensity import IntensityScale as IntensityScale
+from .data.intensity import scale_intensity as scale_intensity
 from .data.io import check_volume as check_volume
 from .data.io import read_spacing as read_spacing
 from .data.io import read_volume as read_volume
-from .data.io import scale_intensity as scale_intensity
 from .data.io import write_volume as write_volume
 from .data.pair import PairCheck as PairCheck
 from .data.pair import check_pair as check_pair
@@ -30,6 +33,7 @@ from .data.patches import Patches as Patches
 from .data.scene import Exposure as Exposure
 from .data.scene import Scene as Scene
 from .data.scene import draw_scene as draw_scene
+from .data.repair import repair_voxels as repair_voxels
 from .data.simulate import Growth as Growth
 from .data.simulate import Microscope as Microscope
 from .data.simulate import grow_neuron as grow_neuron

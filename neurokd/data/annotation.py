@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neurokd.data.volume import check_mask, check_volume, scale_intensity
+from neurokd.data.intensity import IntensityScale, scale_intensity
+from neurokd.data.volume import check_mask, check_volume
 
 if TYPE_CHECKING:
     from neurokd.data.datasets import Sample
@@ -79,9 +80,13 @@ def check_known(known: ArrayLike, *, shape: tuple[int, ...], name: str = "known"
 
 
 class Annotated(NamedTuple):
-    """A checked sample: its scaled image, its mask (False where nothing is known), and what is known (None: all)."""
+    """A checked sample: its scaled image, where that is fill, its mask (False where nothing is known), what is known.
+
+    ``known`` is None where all is known.
+    """
 
     image: NDArray[np.float32]
+    fill: NDArray[np.bool_]
     mask: NDArray[np.bool_]
     known: NDArray[np.bool_] | None
 
@@ -97,7 +102,7 @@ def annotated(sample: Sample) -> Annotated:
         known = check_known(known, shape=shape, name=f"known of sample {sample.name!r}")
         mask = mask & known
     try:
-        image = scale_intensity(sample.volume)
+        scale = IntensityScale.from_volume(sample.volume)
     except ValueError as error:
         raise ValueError(f"sample {sample.name!r}: {error}") from error
-    return Annotated(image, mask, known)
+    return Annotated(scale_intensity(sample.volume, scale=scale), scale.is_fill(sample.volume), mask, known)

@@ -27,11 +27,13 @@ from neurokd.data.annotation import check_known
 from neurokd.data.files import cache_folder
 from neurokd.data.growth import VOXEL
 from neurokd.data.io import read_volume
+from neurokd.data.scene import Scene, draw_scene
 from neurokd.data.simulate import Growth, Microscope, simulate_neuron
 from neurokd.data.swc import Tree, read_swc
 from neurokd.data.volume import Spacing, check_mask
+from neurokd.data.world import World
 
-__all__ = ["Sample", "fly_neuron", "simulated_neurons", "split_by_region", "split_by_source"]
+__all__ = ["Sample", "drawn_scenes", "fly_neuron", "simulated_neurons", "split_by_region", "split_by_source"]
 
 # Files of a repository at fixed commits, each with its SHA-256.
 _RIVULET = "https://raw.githubusercontent.com/RivuletStudio/rivuletpy"
@@ -103,8 +105,12 @@ def simulated_neurons(
     shape: tuple[int, int, int] = (150, 150, 150),
     growth: Growth | None = None,
     microscope: Microscope | None = None,
+    draw: bool | World = False,
 ) -> list[Sample]:
     """Grow and image `n` neurons; neuron i of a seed is the same whatever `n` is.
+
+    By default all are fly neurons under one microscope that imitates the Janelia set of BigNeuron. With `draw`, each
+    volume is a scene of its own: other neurons, other voxels, another microscope.
 
     Parameters
     ----------
@@ -115,24 +121,71 @@ def simulated_neurons(
     shape
         Voxels ``(z, y, x)`` of every volume.
     growth, microscope
-        Settings of `neurokd.data.simulate`; None for its defaults.
+        Settings of `neurokd.data.simulate`; None for its defaults. They are not used with `draw`.
+    draw
+        Draw everything for each volume, from these ranges or from the default ones (True).
 
     Returns
     -------
     list of Sample
-        With uint8 volume, true mask and tree; each is its own source.
+        With volume, true mask and tree (None where there are several neurons); each is its own source.
 
     Raises
     ------
     ValueError
         A shape that is not three sizes of at least 16, or a negative seed.
     """
+    if draw:
+        world = draw if isinstance(draw, World) else None
+        return [_imaged(scene, seed, i) for i, scene in enumerate(drawn_scenes(n, seed=seed, shape=shape, world=world))]
     samples = []
     for i in tqdm(range(n), desc="simulating neurons", leave=False):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,)))
         volume, mask, tree = simulate_neuron(rng, shape=shape, growth=growth, microscope=microscope)
         samples.append(Sample(f"simulated-{seed}-{i:03d}", volume, mask, tree, (VOXEL, VOXEL, VOXEL)))
     return samples
+
+
+def drawn_scenes(
+    n: int, *, seed: int, shape: tuple[int, int, int] = (64, 144, 144), world: World | None = None
+) -> list[Scene]:
+    """Draw `n` scenes to train on; scene i of a seed is the same whatever `n` is.
+
+    Give them to :func:`neurokd.training.loop.train` in place of samples, or beside them: each crop of a scene is seen
+    under a microscope that is drawn for it alone.
+
+    Parameters
+    ----------
+    n
+        How many.
+    seed
+        Each scene has its own stream, ``SeedSequence(seed, spawn_key=(i,))``.
+    shape
+        Voxels ``(z, y, x)`` of every scene, at least those of a crop.
+    world
+        Ranges to draw from; None for the default ones.
+
+    Returns
+    -------
+    list of Scene
+
+    Raises
+    ------
+    ValueError
+        A shape that is not three sizes of at least 16, or a negative seed.
+    """
+    streams = (np.random.SeedSequence(seed, spawn_key=(i,)) for i in range(n))
+    return [
+        draw_scene(np.random.default_rng(stream), shape=shape, world=world, name=f"drawn-{seed}-{i:03d}")
+        for i, stream in enumerate(tqdm(streams, total=n, desc="drawing scenes", leave=False))
+    ]
+
+
+def _imaged(scene: Scene, seed: int, i: int) -> Sample:
+    """Return one look at a scene as a sample; its stream is not that of the scene."""
+    seen = scene.expose(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i, 1))))
+    tree = scene.trees[0] if len(scene.trees) == 1 else None
+    return Sample(scene.name, seen.volume, seen.mask, tree, scene.spacing, known=seen.known)
 
 
 class _HasSource(Protocol):

@@ -3,8 +3,10 @@
     file --read_volume--> z y x, values and type as stored --scale_intensity--> float32 in [0, 1] --> network
 
 The formats are in `neurokd.data.tiff` (plain, ImageJ and OME), `neurokd.data.v3d` and `neurokd.data.v3dpbd`
-(Vaa3D's); checks and intensity scaling in `neurokd.data.volume`.
+(Vaa3D's); checks in `neurokd.data.volume`, the intensity scale in `neurokd.data.intensity`.
 """
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
@@ -14,12 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.files import existing_file
+from neurokd.data.intensity import scale_intensity as scale_intensity
 from neurokd.data.tiff import read_tiff, read_tiff_spacing, write_tiff
 from neurokd.data.v3d import read_v3draw, write_v3draw
 from neurokd.data.v3dpbd import read_v3dpbd
-from neurokd.data.volume import Spacing, check_volume, scale_intensity
+from neurokd.data.volume import Spacing, check_volume
 
-__all__ = ["check_volume", "read_spacing", "read_volume", "scale_intensity", "write_volume"]
+__all__ = ["check_volume", "read_spacing", "read_volume", "write_volume"]
 
 _TIFF = (".tif", ".tiff")
 _V3DRAW = (".v3draw", ".raw")

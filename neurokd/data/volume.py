@@ -1,4 +1,4 @@
-"""Volumes in memory: what counts as one, and the one intensity scaling.
+"""Volumes in memory: what counts as one.
 
 A volume is a numpy array with axes ``z y x``; its spacing is ``(z, y, x)`` in µm.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Spacing", "check_mask", "check_spacing", "check_volume", "scale_intensity", "storable"]
+__all__ = ["Spacing", "check_mask", "check_spacing", "check_volume", "storable"]
 
 Spacing = tuple[float, float, float]
 
@@ -94,47 +94,6 @@ def check_spacing(spacing: Sequence[float]) -> Spacing:
     if not all(np.isfinite(size) and size > 0 for size in (z, y, x)):
         raise ValueError(f"spacing must be three positive numbers (z, y, x) in µm, got {spacing!r}")
     return z, y, x
-
-
-def scale_intensity(volume: ArrayLike, *, percentiles: tuple[float, float] = (0.0, 99.5)) -> NDArray[np.float32]:
-    """Scale intensities to [0, 1], in training and in inference alike.
-
-    Many published stacks have their background set to exactly zero (99.9 % of the voxels of the fly neuron),
-    where percentiles over all voxels say nothing. So they are taken over the voxels that are *not* zero, and
-    zeros stay zero. Only where there are negative values is zero a value like any other.
-
-    Parameters
-    ----------
-    volume
-        Array ``z y x`` of any real type.
-    percentiles
-        The two percentiles that become 0 and 1; what lies outside is clipped.
-
-    Returns
-    -------
-    NDArray[float32]
-        (z, y, x) in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        Not a volume, not finite, the same value everywhere, or percentiles that are not 0 <= low < high <= 100.
-    """
-    volume = check_volume(volume)
-    low, high = percentiles
-    if not 0 <= low < high <= 100:
-        raise ValueError(f"percentiles must be 0 <= low < high <= 100, got {percentiles}")
-    least, most = volume.min(), volume.max()
-    if least == most:
-        raise ValueError(f"volume is constant: every voxel is {least}")
-    # float64 only where float32 is too coarse for the type
-    scaled = volume.astype(np.result_type(volume, np.float32))
-    dark, bright = np.percentile(scaled if least < 0 else scaled[scaled != 0], percentiles).tolist()
-    if dark >= bright:  # nearly all voxels alike (a mask, say): fall back on the whole range, zero included
-        dark, bright = min(float(least), 0.0), float(most)
-    scaled -= dark
-    scaled /= bright - dark
-    return np.clip(scaled, 0, 1, out=scaled).astype(np.float32, copy=False)
 
 
 def storable(volume: ArrayLike) -> NDArray[Any]:

@@ -218,7 +218,7 @@ def _schedule(step: int, config: TrainConfig) -> float:
 
 def _annotation(validation: Sequence[Sample]) -> list[tuple[NDArray, NDArray | None]]:
     """Return mask and known of each validation sample, checked in the same way as those of training samples."""
-    truth = [annotated(sample)[1:] for sample in validation]
+    truth = [annotated(sample)[2:] for sample in validation]
     if not any(mask.any() for mask, _ in truth):
         raise ValueError(
             f"validation must hold samples with foreground, got empty masks for {[s.name for s in validation]}"
