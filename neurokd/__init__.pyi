@@ -30,10 +30,10 @@ from .data.pair import PairCheck as PairCheck
 from .data.pair import check_pair as check_pair
 from .data.pair import place_tree as place_tree
 from .data.patches import Patches as Patches
+from .data.repair import repair_voxels as repair_voxels
 from .data.scene import Exposure as Exposure
 from .data.scene import Scene as Scene
 from .data.scene import draw_scene as draw_scene
-from .data.repair import repair_voxels as repair_voxels
 from .data.simulate import Growth as Growth
 from .data.simulate import Microscope as Microscope
 from .data.simulate import grow_neuron as grow_neuron

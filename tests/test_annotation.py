@@ -96,15 +96,15 @@ def test_a_stack_that_is_cut_in_two_takes_along_what_is_known() -> None:
 
 
 def test_every_crop_holds_known_voxels_and_known_is_turned_with_the_mask() -> None:
-    """In unknown slices the volume says 255, so that each crop shows by itself where it is known."""
-    volume = np.where(KNOWN, VOLUME, np.uint8(255))
+    """In unknown slices the volume is 0, which is fill, so that each crop shows by itself where it is known."""
+    volume = np.where(KNOWN, VOLUME, np.uint8(0))
     sample = Sample("a", volume, NEURITE, known=KNOWN)  # the mask goes on where nothing is known
     for share in (0.0, 1.0):
         plain = Patches([sample], size=(2, 6, 6), length=100, seed=1, foreground=share, augment=False)
         for item in plain:
             image, mask, known = (item[name].numpy() for name in ("image", "mask", "known"))
             assert known.dtype == bool and known.any()
-            np.testing.assert_array_equal(known, image < 1)
+            np.testing.assert_array_equal(known, image > 0)
             assert not mask[~known].any()
             assert share == 0 or mask.any()
     turned = Patches([SAMPLE], size=(4, 24, 24), length=60, seed=2, foreground=1.0)

@@ -2,7 +2,8 @@
 
     light ─► + blobs, vessels, sheets ─► blur, glow ─► + background ─► shading ─► noise ─► defects ─► grey values
 
-Only :class:`neurokd.data.scene.Scene` calls this. The calibrated fly microscope is :func:`neurokd.data.microscope.render`.
+Only :class:`neurokd.data.scene.Scene` calls this; :func:`neurokd.data.microscope.render` is the calibrated fly
+microscope.
 """
 
 from __future__ import annotations

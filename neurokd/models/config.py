@@ -41,8 +41,8 @@ class SegmenterConfig:
         Scales, voxels, of the curvatures that the hybrid decoder sees beside the volume, see
         :class:`neurokd.models.ridge.HessianRidges`; none: the volume alone.
     norm
-        Normalisation of the hybrid decoder: ``"group"`` over each window, or ``"renorm"`` by averages over the training,
-        see :class:`neurokd.models.renorm.BatchRenorm3d`.
+        Normalisation of the hybrid decoder: ``"group"`` over each window, or ``"renorm"`` by averages over the
+        training, see :class:`neurokd.models.renorm.BatchRenorm3d`.
     dropout
         Share of the hybrid decoder's input channels (the volume and its curvatures) that each training step leaves out.
     gamma
