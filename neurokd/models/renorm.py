@@ -52,7 +52,9 @@ class BatchRenorm3d(nn.Module):
         if not self.training:
             scale = self.weight / self.running_std
             return self._affine(x, scale, self.bias - self.running_mean * scale)
-        variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3, 4), correction=0)
+        variance, mean = torch.var_mean(
+            x.to(torch.promote_types(x.dtype, torch.float32)), dim=(0, 2, 3, 4), correction=0
+        )
         std = (variance + self.eps).sqrt()
         with torch.no_grad():
             # Plain averages at first, so that the running ones are of use from the first step on.
