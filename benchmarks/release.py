@@ -177,8 +177,8 @@ def text_of_card(results: dict) -> str:
         licence = "The weights are derived from no weights of others."
     dice = {name: np.mean([v["dice"] for v in results["scores"][name]["test"]]) for name in ("tiny", "small")}
     remark = (
-        "`tiny` is better than the model that it learnt from: it saw more neurons, and more crops of them. What the "
-        "soft targets add to that was not measured.\n\n"
+        "`tiny` scores better than the model from which it learnt. It saw more neurons, and more crops of them. We did "
+        "not measure what the soft targets add.\n\n"
     )
     return (
         (HERE / "release_card.md")
