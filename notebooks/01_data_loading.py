@@ -65,7 +65,7 @@ print(f"{fly.name}: {fly.volume.shape} voxels (z, y, x), {fly.volume.dtype}, vox
 # | `.v3draw` | Vaa3D's format: 43 bytes of header, then the voxels | none |
 # | `.v3dpbd` | Vaa3D's compressed format: the same header, then runs of equal or slowly changing voxels | none |
 #
-# `read_volume` recognises the format by the suffix. It returns `z y x`, with the values and the type as stored. `neurokd` reads v3dpbd but does not write it. To have such a file, the next cell writes one by hand. It uses only *repeat* runs: one byte for a length of 1 to 128, and one byte for the value.
+# `read_volume` recognises the format by the suffix. It returns `z y x`, with the values and the type as stored. `neurokd` reads v3dpbd but does not write it. The next cell therefore writes such a file by hand. It uses only *repeat* runs: one byte for a length of 1 to 128, and one byte for the value.
 
 
 # %%
@@ -190,7 +190,7 @@ assert (scaled[fly.volume == 0] == 0).all() and scaled[fly.volume >= high].min()
 # %% [markdown]
 # ## 5 · Patches
 #
-# `Patches` cuts crops out of samples, most of them around a neurite. It then changes the crops as another microscope might: it rotates and mirrors them, makes them dimmer, brighter or noisier, and sometimes sets the background to zero. The first row shows crops without these changes (`augment=False`). The second row shows the same crops with them. The third row shows the masks of the second.
+# `Patches` cuts crops out of samples, most of them around a neurite. It then changes the crops as another microscope might: it rotates and mirrors them, makes them dimmer, brighter or noisier, and sometimes sets the background to zero. The first row shows crops without these changes (`augment=False`). The second row shows the same crops with these changes. The third row shows the masks of the second row.
 
 # %% mystnb={"image": {"alt": "Six crops in three rows: plain, augmented, and the augmented masks."}}
 size = (16, 48, 48)

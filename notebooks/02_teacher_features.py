@@ -13,7 +13,7 @@
 # >
 # > **Takes.** 2 min on 2 CPU cores, 35 s in the short profile (`NEUROKD_PROFILE=ci`); 2.6 GB of memory. Downloads 90 MB the first time.
 #
-# We look at the network in three ways: the main directions of the tokens as colours, the attention, and a *linear probe*. The first two are pictures, the last is a measurement. We compare with controls: the same network with shuffled weights, with random weights, and plain brightness.
+# We look at the network in three ways: the main directions of the tokens as colours, the attention, and a *linear probe*. We begin with pictures and end with a measurement. We compare with three controls: the same network with shuffled weights, the same network with random weights, and plain brightness.
 
 # %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
 import sys
@@ -233,7 +233,7 @@ assert np.mean(gains["neurite"]) > np.mean(gains["background"])
 #
 # ## 5 · The linear probe
 #
-# Now we measure. A linear probe answers the question *is there a neurite in this token?* with one weight per channel (least squares with a *ridge* penalty on the weights). Such a probe can compute very little by itself, so it can only find what the tokens show openly. It is trained on the tokens of some neurons and tested on other neurons, because tokens of one stack have similar noise and haze. For each candidate, the block and the penalty are chosen on validation neurons.
+# Now we measure. A linear probe answers the question *is there a neurite in this token?* with one weight per channel (least squares with a *ridge* penalty on the weights). Such a probe can compute very little by itself, so it can only find what the tokens show openly. The probe is trained on the tokens of some neurons and tested on other neurons, because tokens of one stack have similar noise and haze. For each candidate, the block and the penalty are chosen on validation neurons.
 #
 # The candidates are the three networks, the 64 raw voxels of the token, and the threshold baseline. The baseline is the brightest voxel of the token.
 

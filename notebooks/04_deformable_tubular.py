@@ -80,7 +80,7 @@ for axis, taps in itertools.product("zyx", (9, 16)):  # an even number has two t
 print("random steps, 9 and 16 taps, three axes: all taps move but those in the middle")
 
 # %% [markdown]
-# All axes are treated alike: if the axes of the volume and the steps are permuted, the samples are permuted in the same way. The next cell checks all six orders of the axes and all three tubes, up to rounding:
+# All axes are treated alike: if we permute the axes of the volume and of the steps, the samples are permuted in the same way. The next cell checks all six orders of the axes and all three tubes, up to rounding:
 
 # %%
 cube = torch.rand(1, 1, 5, 6, 7, dtype=torch.float64, generator=generator)
@@ -338,7 +338,7 @@ assert kept_share["literal"] > 0.999 and kept_share["grid"] > 0.999
 assert kept_share["patch"] < 0.2 and kept_share["lines"] < 0.2
 
 # %% [markdown]
-# *By chance* is the share that a kernel of pure noise would keep: `rank / 49`. The teacher's kernels keep even less in `patch` and `lines`. They look for edges and texture, and the sums cancel these. `literal` keeps every weight, but it agrees no better: its weights lie in a row, and along a neurite they all see the same. Where nothing changes along the tube, these three readings see one number, the brightness on the tube's line. Their tokens are this brightness times a factor, plus the bias. `grid` also looks *across* the tube, and equals the teacher.
+# *By chance* is the share that a kernel of pure noise would keep: `rank / 49`. The teacher's kernels keep even less in `patch` and `lines`. They look for edges and texture, and the sums cancel these. `literal` keeps every weight, but it agrees no better: its weights lie in a row, and along a neurite they all see the same brightness. Where nothing changes along the tube, these three readings see one number, the brightness on the tube's line. Their tokens are this brightness times a factor, plus the bias. `grid` also looks *across* the tube, and equals the teacher.
 
 # %%
 channel = int(kernels.square().sum(1).argmax())

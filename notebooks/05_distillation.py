@@ -168,7 +168,7 @@ _ = figure.colorbar(drawn, ax=axes, label="change of token (norm)")
 #
 # ## 3 · Three losses
 #
-# How different are two sets of tokens? We offer three losses. Each ignores other differences:
+# How different are two sets of tokens? The library has three losses. Each of them ignores something different:
 #
 # - **Cosine**: each token should point in the direction of the teacher's token. Its length does not matter.
 # - **MSE**: each token, normalised over its channels, should have the same numbers as the teacher's token. (This is nearly the same as cosine; see exercise 2.)
@@ -204,7 +204,7 @@ assert values["all turned alike"]["gram"] < 1e-9 < 0.5 < values["all turned alik
 assert values["projected to 96 channels"]["gram"] < 0.3 * values["places mixed up"]["gram"]
 
 # %% [markdown]
-# Gram does not change if all tokens are rotated together. It compares only the *geometry* of the tokens, so the student is free to rotate it. Cosine and MSE do change. They therefore need a *projection*, a linear map that learns to rotate the student's tokens and to bring them to the teacher's width.
+# Gram does not change if all tokens are rotated together. It compares only the *geometry* of the tokens, so the student may rotate its tokens freely. Cosine and MSE do change under a rotation. They therefore need a *projection*, a linear map that learns to rotate the student's tokens and to bring them to the teacher's width.
 #
 # All three losses first subtract the mean token on each side. Exercise 1 shows why.
 #
@@ -450,7 +450,7 @@ assert held[-1]["gram"] < 0.6 * free[-1]["gram"] and held[-1]["cosine"] < free[-
 # ## What was learnt
 #
 # - A frozen 2D teacher can look at a volume in three views. Its tokens of one place agree between views. They align with the student's grid, token by token.
-# - A smaller student with another architecture learns to give more similar tokens on a neuron that it never saw, without any mask. It matches earlier blocks better than the last one. It also memorises part of the training crops.
+# - A smaller student with another architecture learns to give tokens that are more similar to the teacher's, on a neuron that it never saw and without any mask. It matches earlier blocks better than the last one. It also memorises part of the training crops.
 # - Cosine and MSE ask for the teacher's numbers, up to a learnt projection. Gram asks only for the teacher's geometry.
 # - With a falling weight, distillation gives the student a start. With a constant weight, it is an anchor, and an inflated student forgets less.
 # - This notebook does not show that either use improves segmentation, nor which weights and blocks are best. It uses one seed, one teacher and simulated neurons.

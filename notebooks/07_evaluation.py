@@ -177,7 +177,7 @@ assert curves["pooled"][at] == 0  # the soma's surface drowns it
 assert curves["by area"][at] > 2 * curves["max (ours)"][at] > 10  # a thin axon has more surface for each voxel
 
 # %% [markdown]
-# None of the three is wrong, but a table must say which one it shows. The line below each of our reports does.
+# None of the three is wrong, but a table must say which one it shows. Our reports say it below each table.
 #
 # ## 3 · The missed neuron
 #
