@@ -155,7 +155,7 @@ for panel, channel in zip(panels[:, 0], channels, strict=True):
     panel.set_ylabel(f"channel {channel}", fontsize="small")
 
 # %% [markdown]
-# The kernels have 14 x 14 pixels or 8 x 8 voxels. Each column has its own scale, which is given above it. The upper four rows are this teacher's smoothest kernels. The last row is a typical kernel. The transpose rule concentrates a kernel's weight in fewer taps, so its numbers are larger. The sum stays the same, so a uniform patch gets the same token. For smooth kernels the pseudo-inverse gives nearly the same as the transpose rule. For a rough kernel its numbers are larger. It compensates for the contrast that noise loses when it is shrunk, but a magnified picture never had this contrast.
+# The kernels have 14 x 14 pixels or 8 x 8 voxels. Each column has its own scale, which is given above it. The upper four rows are this teacher's smoothest kernels. The last row is a typical kernel. The transpose rule concentrates a kernel's weight in fewer taps, so its numbers are larger. The sum stays the same, so a uniform patch gets the same token. For smooth kernels the pseudo-inverse gives nearly the same as the transpose rule. For a rough kernel the pseudo-inverse gives larger numbers. It compensates for the contrast that noise loses when it is shrunk, but a magnified picture never had this contrast.
 #
 # For a whole picture one difference remains. Magnifying a whole picture mixes neighbouring patches at their borders. Our rule magnifies each patch alone. How much does this change the first and the last tokens of the teacher?
 
