@@ -45,7 +45,6 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import Frame
 
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 folder = run_folder("demo")
@@ -74,7 +73,7 @@ assert ready_dice > any_dice
 
 # %% mystnb={"image": {"alt": "A simulated neuron that neurokd-tiny has not seen: its stack, the probability of neurite, the traced tree over the stack."}}
 figure, panels = plt.subplots(1, 3, figsize=(12, 4.3), layout="constrained")
-frame = Frame(unseen.volume.shape, unseen.spacing)
+frame = nkd.Frame(unseen.volume.shape, unseen.spacing)
 for axes, shown, title in zip(
     panels, (unseen.volume, ready_probability, unseen.volume), ("stack", "probability of neurite", "tree"), strict=True
 ):

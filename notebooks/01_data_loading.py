@@ -140,7 +140,7 @@ assert [check.mirrored for check in checks.values()] == [False, True, False]
 # A projection hides depth: a tree that is some slices off still looks right from above. In three planes through one point it does not. Click or drag in one of them to move the others; `slab` is the number of slices whose maximum is shown, and pink is the tree where it runs through them. (Without a kernel this is a still picture.)
 
 # %% mystnb={"image": {"alt": "Three orthogonal planes through the stack with a common cursor, and the tree over bright cuts through neurites."}}
-viewer = nkd.browse(fly.volume, tree=fly.tree, spacing=fly.spacing, slab=9)
+viewer = nkd.view_volume(fly.volume, tree=fly.tree, spacing=fly.spacing, slab=9)
 crowded = fly.tree.zyx[fly.tree.bifurcations[len(fly.tree.bifurcations) // 2]].round().astype(int)
 for axis, place in zip("zyx", crowded.tolist(), strict=True):
     viewer.controls[axis].value = place  # what a click does

@@ -332,10 +332,10 @@ _ = nkd.plot_maps(
 # %% [markdown]
 # ## 6 · Look around
 #
-# Sliders over slices and magnifications (where a kernel runs), and below them, as a picture that stays, the main directions at magnification 3.5. At magnification 1 a token is too coarse to point at a neurite, at 3.5 it follows it, for four times the tokens of 1.75. (`nkd.features(teacher, volume)` has the same with likeness and attention, to click in.)
+# Sliders over slices and magnifications (where a kernel runs), and below them, as a picture that stays, the main directions at magnification 3.5. At magnification 1 a token is too coarse to point at a neurite, at 3.5 it follows it, for four times the tokens of 1.75. (`nkd.view_features(teacher, volume)` has the same with likeness and attention, to click in.)
 
 # %%
-nkd.explore(
+nkd.view_figure(
     lambda z, magnification: look(z, magnification, per_place, axes),
     z=widgets.IntSlider(z, min=0, max=len(volume) - 1, continuous_update=False),
     magnification=widgets.Dropdown(options=[1.75, 1.0, 3.5]),

@@ -47,7 +47,7 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import BLUE, ORANGE, SKY, Frame
+from neurokd.viz.colours import BLUE, ORANGE, SKY
 
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 short = profile() == "ci"
@@ -106,7 +106,7 @@ for (above, below), across in zip(axes.T, "zyx", strict=True):
     below.set_title("what the teacher sees")
     for panel in (above, below):
         panel.set(xlabel=f"{right} (µm)", ylabel=f"{down} (µm)")
-Frame(cube, um).scale_bar(axes[0, 0])
+nkd.Frame(cube, um).scale_bar(axes[0, 0])
 _ = figure.colorbar(drawn, ax=axes[1], label="main direction of the tokens", shrink=0.8)
 
 # %% [markdown]
@@ -314,7 +314,7 @@ figure, panels = plt.subplot_mosaic(
 )
 panels["crop"].imshow(held_out[0, 0, first : first + token[0]].amax(0), cmap="gray", extent=extent)
 panels["crop"].set_title(f"slices {first} to {first + token[0] - 1}")
-Frame(crop, um).scale_bar(panels["crop"])
+nkd.Frame(crop, um).scale_bar(panels["crop"])
 for block, pair in maps.items():
     for who, seen in pair.items():
         panel = panels[f"{who} {block}"]

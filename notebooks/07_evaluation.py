@@ -36,7 +36,7 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import ORANGE, SKY, WHITE, Frame
+from neurokd.viz.colours import ORANGE, SKY, WHITE
 
 short = profile() == "ci"
 folder = run_folder("evaluation")
@@ -110,7 +110,7 @@ for name, mask in masks.items():
     assert abs(nkd.dice(mask, truth) - GOAL) < 0.002
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-frame = Frame(shape, sample.spacing)
+frame = nkd.Frame(shape, sample.spacing)
 figure, panels = plt.subplots(1, len(masks), figsize=(10, 3.1), layout="constrained")
 for axes, (name, mask) in zip(panels, masks.items(), strict=True):
     for part, colour in ((mask & ~truth, SKY), (truth & ~mask, ORANGE), (truth & mask, WHITE)):

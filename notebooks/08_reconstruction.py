@@ -48,7 +48,7 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import ORANGE, PURPLE, SKY, Frame
+from neurokd.viz.colours import ORANGE, PURPLE, SKY
 
 short = profile() == "ci"  # the same story with fewer and smaller things, for automatic tests
 folder = run_folder("reconstruction")
@@ -96,7 +96,7 @@ print(f"voxels above 0.5 that are more than 3 voxels away from the neuron: {far.
 assert (along < 0.5).mean() > 0.1 and far.mean() > 0.05  # both mistakes are there
 
 # %% mystnb={"image": {"alt": "Three projections of the stack, of the probability, and of the true tree over the probability, with gaps and foreign fibres."}} jupyter={"source_hidden": true} tags=["hide-input"]
-frame = Frame(shape, spacing)
+frame = nkd.Frame(shape, spacing)
 figure, panels = plt.subplots(1, 3, figsize=(10, 3.8), layout="constrained", sharey=True)
 frame.show(panels[0], sample.volume, gamma=0.5)
 frame.show(panels[1], probability, gamma=1.0)
@@ -202,7 +202,7 @@ _ = row_of({f"threshold {t}: F1 {rows[t]['length_f1']:.2f}": trees[t] for t in (
 # *Projections along z.* Low: noise in the haze and other cells grow into branches. High: parts of the neuron fall off, and once the gap between two parts is wider than `max_gap`, everything behind it goes with it. That is why recall may drop by a step where the mask hardly changes. Try the thresholds between (without a kernel this is a still picture):
 
 # %%
-nkd.explore(
+nkd.view_figure(
     lambda threshold: row_of({f"threshold {threshold}": trees[threshold], f"the chosen one, {best}": trees[best]}),
     threshold=ipywidgets.SelectionSlider(options=thresholds, value=0.5, description="threshold"),
 )
@@ -455,7 +455,7 @@ _ = nkd.plot_projections(
 # And the same to be turned: drag it (without a kernel this is a still picture; the three projections above are its static form).
 
 # %%
-viewer = nkd.tree3d(fly.volume, real, spacing=fly.spacing)
+viewer = nkd.view_tree(fly.volume, real, spacing=fly.spacing)
 viewer.controls["azimuth"].value, viewer.controls["elevation"].value = 30, 20  # what dragging does
 viewer
 

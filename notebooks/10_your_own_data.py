@@ -63,7 +63,7 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import ORANGE, Frame
+from neurokd.viz.colours import ORANGE
 
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 short = profile() == "ci"  # the same story with fewer and smaller things, for automatic tests
@@ -172,7 +172,7 @@ figure, panels = plt.subplots(lines, columns, figsize=(4 * columns, 4.2 * lines)
 for axes in panels.flat[len(readable) :]:
     axes.set_axis_off()
 for axes, row in zip(panels.flat, readable, strict=False):
-    frame = Frame(row["seen"].shape, row["stack"].spacing)
+    frame = nkd.Frame(row["seen"].shape, row["stack"].spacing)
     frame.show(axes, row["seen"], gamma=0.5, dimmed=row["tree"] is not None)
     if row["tree"] is not None:
         frame.trace(axes, row["tree"])
@@ -190,7 +190,7 @@ if not annotated:
     raise ValueError(f"none of the {len(rows)} stacks in {STACKS} has an annotation that can be used: see above")
 first = annotated[0]
 volume = nkd.read_volume(first["stack"].volume, channel=CHANNEL)
-viewer = nkd.browse(volume, tree=first["tree"], spacing=first["stack"].spacing, slab=9)
+viewer = nkd.view_volume(volume, tree=first["tree"], spacing=first["stack"].spacing, slab=9)
 middle = first["tree"].zyx[len(first["tree"]) // 2].round().astype(int).clip(0, np.array(volume.shape) - 1)
 for axis, place in zip("zyx", middle.tolist(), strict=True):
     viewer.controls[axis].value = place  # what a click does
@@ -264,7 +264,7 @@ panels[0].set(
 )
 panels[0].legend(frameon=False)
 panels[0].spines[["top", "right"]].set_visible(False)
-frame = Frame(sample.volume.shape, sample.spacing)
+frame = nkd.Frame(sample.volume.shape, sample.spacing)
 for axes, mask, title in ((panels[1], as_written, "radii of the SWC"), (panels[2], sample.mask, "radii used")):
     frame.show(axes, sample.volume, gamma=0.5, dimmed=True)
     frame.overlay(axes, mask, "xy", ORANGE, alpha=0.6)
@@ -602,7 +602,7 @@ figure, panels = plt.subplots(lines, 4, figsize=(10, 3.3 * lines), layout="const
 for axes in panels.flat[len(cases) :]:
     axes.set_axis_off()
 for axes, (title, shown, tree, plane, size, number) in zip(panels.flat, cases, strict=False):
-    frame = Frame(shown.shape, size)
+    frame = nkd.Frame(shown.shape, size)
     frame.show(axes, shown, plane, gamma=0.5, dimmed=tree is not None)
     if tree is not None:
         frame.trace(axes, tree, plane)

@@ -1,5 +1,7 @@
 """The coordinates of a volume on paper, and what is drawn in them: a projection, a mask, a tree, a scale bar."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,9 @@ from numpy.typing import NDArray
 
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_spacing
+from neurokd.viz.colours import ORANGE, SKY
 
-__all__ = ["BLUE", "GREEN", "ORANGE", "PURPLE", "SKY", "WHITE", "YELLOW", "Frame", "bar_length"]
-
-# Okabe and Ito's colours (jfly.uni-koeln.de/color): people with any colour vision can tell them apart.
-ORANGE, SKY, GREEN, BLUE, WHITE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#F2F2F2"
-PURPLE, YELLOW = "#CC79A7", "#F0E442"
+__all__ = ["Frame"]
 
 
 def bar_length(width: float) -> float:

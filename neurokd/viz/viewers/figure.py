@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from neurokd.viz.widget import Viewer
+    from neurokd.viz.viewers.widget import Viewer
 
-__all__ = ["explore"]
+__all__ = ["view_figure"]
 
 
-def explore(draw: Callable[..., Figure], **controls: Any) -> Viewer:
+def view_figure(draw: Callable[..., Figure], **controls: Any) -> Viewer:
     """Draw a figure anew whenever one of its controls changes.
 
     Parameters
@@ -45,9 +45,9 @@ def explore(draw: Callable[..., Figure], **controls: Any) -> Viewer:
     Examples
     --------
     >>> z = ipywidgets.IntSlider(40, min=0, max=len(volume) - 9, continuous_update=False)
-    >>> explore(lambda z: plot_projections(volume[z : z + 9]), z=z)
+    >>> view_figure(lambda z: plot_projections(volume[z : z + 9]), z=z)
     """
-    from neurokd.viz.widget import Viewer
+    from neurokd.viz.viewers.widget import Viewer
 
     def picture(**values: Any) -> tuple[NDArray[np.uint8], str]:
         figure = draw(**values)

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from neurokd.data.volume import Spacing, check_mask, check_volume
-from neurokd.viz.frame import ORANGE, Frame
+from neurokd.viz.colours import ORANGE
+from neurokd.viz.frame import Frame
 
 __all__ = ["plot_maps"]
 

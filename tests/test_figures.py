@@ -9,8 +9,10 @@ from matplotlib.colors import to_rgba
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from neurokd.data.swc import Tree
-from neurokd.viz.frame import ORANGE, SKY, WHITE
-from neurokd.viz.plot import plot_comparison, plot_history, plot_kernels, plot_projections
+from neurokd.viz.colours import ORANGE, SKY, WHITE
+from neurokd.viz.figures.history import plot_history
+from neurokd.viz.figures.kernels import plot_kernels
+from neurokd.viz.figures.projections import plot_comparison, plot_projections
 
 SPACING = (2.0, 0.5, 0.25)
 VOLUME = np.random.default_rng(0).integers(0, 255, (6, 30, 40)).astype(np.uint8)

@@ -5,6 +5,8 @@ volume --grey_levels--> codes uint8, levels        codes > k  exactly where  vol
 +--Slabs--> maximum along z, y or x over some slices
 """
 
+from __future__ import annotations
+
 from typing import Any, Literal
 
 import numpy as np

@@ -18,24 +18,25 @@ from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.volume import Spacing, scale_intensity
-from neurokd.viz.canvas import COLOURS, Paper, grey_ramp, paint
+from neurokd.viz.colours import COLOURS
 from neurokd.viz.frame import Frame, bar_length
-from neurokd.viz.panel import Panel, around, locate
-from neurokd.viz.slabs import Axis, Slabs, grey_levels, resample
+from neurokd.viz.viewers.canvas import Paper, grey_ramp, paint
+from neurokd.viz.viewers.panel import Panel, around, locate
+from neurokd.viz.viewers.slabs import Axis, Slabs, grey_levels, resample
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from neurokd.models.teacher import Teacher
-    from neurokd.viz.widget import Viewer
+    from neurokd.viz.viewers.widget import Viewer
 
-__all__ = ["features"]
+__all__ = ["view_features"]
 
 _MARGIN = 20  # pixels around a panel, for its title and the names of its axes
 _FITTED = 8  # slices that the principal components are taken from
 
 
-def features(
+def view_features(
     teacher: Teacher,
     volume: ArrayLike,
     *,
@@ -87,9 +88,9 @@ def features(
 
     Examples
     --------
-    >>> features(load_teacher(), volume, spacing=(0.4, 0.1, 0.1), slab=9)
+    >>> view_features(load_teacher(), volume, spacing=(0.4, 0.1, 0.1), slab=9)
     """
-    from neurokd.viz.widget import Viewer, choice, cursor_sliders, place_text, slab_slider
+    from neurokd.viz.viewers.widget import Viewer, choice, cursor_sliders, place_text, slab_slider
 
     views = TokenViews(
         teacher, volume, block=block, magnification=magnification, slab=slab, spacing=spacing, gamma=gamma, width=width
@@ -111,7 +112,7 @@ def features(
 
 
 class TokenViews:
-    """Slices, and what a teacher makes of them; takes what :func:`features` does.
+    """Slices, and what a teacher makes of them; takes what :func:`view_features` does.
 
     Attributes
     ----------
@@ -198,7 +199,7 @@ class TokenViews:
 
     def _look(self, z: int, slab: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Show the teacher a slice: tokens ``y x d``, and the class token's attention ``heads y x``."""
-        from neurokd.models.attention import attention_maps
+        from neurokd.models.attention_maps import attention_maps
 
         low, high = around(z, slab, self.shape["z"])
         image = self._scaled[low:high].max(axis=0)

@@ -5,6 +5,8 @@
 All that it computes is in two plain functions, which can be called and tested without a browser.
 """
 
+from __future__ import annotations
+
 import base64
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurokd.data.volume import Spacing
-from neurokd.viz.canvas import png
-from neurokd.viz.slabs import Axis
+from neurokd.viz.viewers.canvas import png
+from neurokd.viz.viewers.slabs import Axis
 
 try:
     import ipywidgets
@@ -42,9 +44,9 @@ class Viewer(ipywidgets.VBox):
     controls
         Widgets with a value, by name, in the order in which they are shown.
     moved
-        Called with a drag, stroke, x0, y0, x, y, as of :class:`neurokd.viz.mouse.Mouse`; returns new values for some
-        of the controls. Without anywidget the picture does not listen to the mouse, and the controls do the same.
-        None: there is nothing to drag.
+        Called with a drag (stroke, x0, y0, x, y), see :class:`neurokd.viz.viewers.mouse.Mouse`; returns new values
+        for some of the controls. Without anywidget the picture does not listen to the mouse, and the controls do the
+        same. None: there is nothing to drag.
 
     Attributes
     ----------
@@ -68,7 +70,7 @@ class Viewer(ipywidgets.VBox):
             control.observe(self._changed, "value")
         shown = [*self.controls.values()]
         if moved is not None and importlib.util.find_spec("anywidget"):
-            from neurokd.viz.mouse import Mouse
+            from neurokd.viz.viewers.mouse import Mouse
 
             mouse = Mouse()
             mouse.observe(lambda change: self.drag(*change["new"]), "drag")

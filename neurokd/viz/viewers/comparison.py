@@ -10,20 +10,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.volume import Spacing, check_mask, check_volume
 from neurokd.evaluation.voxels import dice
-from neurokd.viz.canvas import Paper, grey_ramp, paint
 from neurokd.viz.frame import Frame, bar_length
-from neurokd.viz.panel import ALONG, Overlay, Panel, around, locate
-from neurokd.viz.slabs import Axis, Slabs, grey_levels, resample
+from neurokd.viz.viewers.canvas import Paper, grey_ramp, paint
+from neurokd.viz.viewers.panel import ALONG, Overlay, Panel, around, locate
+from neurokd.viz.viewers.slabs import Axis, Slabs, grey_levels, resample
 
 if TYPE_CHECKING:
-    from neurokd.viz.widget import Viewer
+    from neurokd.viz.viewers.widget import Viewer
 
-__all__ = ["compare"]
+__all__ = ["view_comparison"]
 
 _MARGIN = 20  # pixels around a panel, for its title and the names of its axes
 
 
-def compare(
+def view_comparison(
     volume: ArrayLike,
     truth: ArrayLike,
     predictions: Mapping[str, ArrayLike],
@@ -37,7 +37,7 @@ def compare(
     """Show one plane of a volume once for each prediction, with what is found, missed and invented in colours.
 
     All panels share a cursor: click or drag in one to move it. A pixel counts as found if any voxel of its column in
-    the slab is. :func:`neurokd.viz.plot.plot_comparison` is the static picture of one prediction.
+    the slab is. :func:`neurokd.viz.figures.projections.plot_comparison` is the static picture of one prediction.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ def compare(
 
     Examples
     --------
-    >>> compare(volume, mask, {"scratch": first > 0.5, "from a teacher": second > 0.5}, spacing=(0.4, 0.1, 0.1))
+    >>> view_comparison(volume, mask, {"scratch": first > 0.5, "from a teacher": second > 0.5}, spacing=(0.4, 0.1, 0.1))
     """
-    from neurokd.viz.widget import Viewer, choice, cursor_sliders, place_text, slab_slider, slider
+    from neurokd.viz.viewers.widget import Viewer, choice, cursor_sliders, place_text, slab_slider, slider
 
     panels = Comparison(volume, truth, predictions, spacing=spacing, columns=columns, gamma=gamma, width=width)
     controls = {
@@ -92,7 +92,7 @@ def compare(
 
 
 class Comparison:
-    """Predictions ready to be drawn at any cursor; takes what :func:`compare` does.
+    """Predictions ready to be drawn at any cursor; takes what :func:`view_comparison` does.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ class Comparison:
             self.panels[plane], self._papers[plane] = self._lay_out(frame, plane, titles, columns, width)
 
     def draw(self, plane: str, z: int, y: int, x: int, *, slab: int, opacity: float) -> NDArray[np.uint8]:
-        """Draw one plane through a voxel, ``y x 3``; for the rest see :class:`neurokd.viz.planes.Planes`."""
+        """Draw one plane through a voxel, ``y x 3``; for the rest see :class:`neurokd.viz.viewers.planes.Planes`."""
         picture, cursor = self._papers[plane].pixels(), {"z": z, "y": y, "x": x}
         low, high = around(cursor[ALONG[plane]], slab, self.shape[ALONG[plane]])
         codes = resample(self._volume.project(ALONG[plane], low, high), self.panels[plane][0].size)

@@ -9,15 +9,15 @@ from numpy.typing import ArrayLike
 
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing
-from neurokd.viz.planes import Planes
+from neurokd.viz.viewers.planes import Planes
 
 if TYPE_CHECKING:
-    from neurokd.viz.widget import Viewer
+    from neurokd.viz.viewers.widget import Viewer
 
-__all__ = ["browse"]
+__all__ = ["view_volume"]
 
 
-def browse(
+def view_volume(
     volume: ArrayLike,
     mask: ArrayLike | None = None,
     tree: Tree | None = None,
@@ -72,9 +72,9 @@ def browse(
 
     Examples
     --------
-    >>> browse(volume, probability, truth=mask, spacing=(0.4, 0.1, 0.1), slab=9)
+    >>> view_volume(volume, probability, truth=mask, spacing=(0.4, 0.1, 0.1), slab=9)
     """
-    from neurokd.viz.widget import Viewer, choice, cursor_sliders, place_text, slab_slider, slider
+    from neurokd.viz.viewers.widget import Viewer, choice, cursor_sliders, place_text, slab_slider, slider
 
     planes = Planes(volume, mask, tree, truth=truth, spacing=spacing, gamma=gamma, width=width)
     controls = {

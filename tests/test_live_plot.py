@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from neurokd.viz.live import LivePlot
+from neurokd.viz.figures.live import LivePlot
 
 
 @pytest.fixture

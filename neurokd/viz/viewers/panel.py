@@ -1,13 +1,15 @@
 """One plane of a volume in a picture: which pixels it takes, which voxel a pixel means, what a mask is on it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neurokd.viz.canvas import NUMBER, judge
-from neurokd.viz.slabs import Axis, Slabs, resample
+from neurokd.viz.viewers.canvas import NUMBER, judge
+from neurokd.viz.viewers.slabs import Axis, Slabs, resample
 
 __all__ = ["ALONG", "Overlay", "Panel", "around", "locate"]
 

@@ -1,18 +1,17 @@
-"""Figures: projections, comparisons, kernels, training curves.
+"""Maximum projections of a stack, alone, with a mask and a tree over it, or beside the truth.
 
-Every function returns a matplotlib figure and shows nothing. Lengths are in µm where the spacing is known, else in
-voxels. Stacks are grey, with a gamma below one because neurites are much dimmer than the soma; colours can be told
-apart by people with any colour vision.
+Lengths are in µm where the spacing is known, else in voxels. Stacks are grey, with a gamma below one because neurites
+are much dimmer than the soma.
 
     plot_comparison:   | stack | truth | hit / missed / invented | trace |
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from __future__ import annotations
+
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from einops import reduce
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
@@ -20,9 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_mask, check_volume
-from neurokd.viz.frame import BLUE, GREEN, ORANGE, SKY, WHITE, Frame
+from neurokd.viz.colours import ORANGE, SKY, WHITE
+from neurokd.viz.frame import Frame
 
-__all__ = ["plot_comparison", "plot_history", "plot_kernels", "plot_projections"]
+__all__ = ["plot_comparison", "plot_projections"]
 
 _PAD = 20  # points between panel and title of a comparison: the legend's line
 
@@ -162,112 +162,6 @@ def plot_comparison(
         frame.trace(panels["trace"], tree)
     panels["stack"].set_ylabel(title)
     return figure
-
-
-def plot_kernels(weight: Any, *, channels: Sequence[int] | None = None) -> Figure:
-    """An inflated patch embedding, slice by slice: one row a channel, one column a depth.
-
-    Parameters
-    ----------
-    weight
-        Array or tensor ``dim 1 z y x`` (or ``dim z y x``), as in ``conv.weight``.
-    channels
-        Which rows to show; None takes the six of largest norm.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a channel and depth, and a colour bar; white is zero.
-
-    Raises
-    ------
-    ValueError
-        Not such a kernel, or a channel that it does not have.
-    """
-    weight = np.asarray(weight.detach().cpu().float() if hasattr(weight, "detach") else weight, dtype=float)
-    if weight.ndim not in (4, 5) or (weight.ndim == 5 and weight.shape[1] != 1):
-        raise ValueError(f"weight must be dim 1 z y x (or dim z y x), got shape {weight.shape}")
-    weight = weight.reshape(weight.shape[0], *weight.shape[-3:])
-    if channels is None:
-        channels = np.argsort(-reduce(weight**2, "dim z y x -> dim", "sum"), kind="stable")[:6].tolist()
-    if not len(channels) or not all(0 <= channel < len(weight) for channel in channels):
-        raise ValueError(f"channels must be among 0 to {len(weight) - 1}, got {list(channels)}")
-    depth = weight.shape[1]
-    figure, grid = plt.subplots(
-        len(channels), depth, squeeze=False, figsize=(1.2 * depth + 1.4, 1.2 * len(channels) + 0.4),
-        layout="constrained",
-    )  # fmt: skip
-    limit = np.abs(weight[list(channels)]).max() or 1.0
-    for row, channel in zip(grid, channels, strict=True):
-        for z, axes in enumerate(row):
-            drawn = axes.imshow(weight[channel, z], cmap="PuOr", vmin=-limit, vmax=limit)
-            axes.set(xticks=[], yticks=[])
-        row[0].set_ylabel(f"channel {channel}", fontsize="small")
-    for z, axes in enumerate(grid[0]):
-        axes.set_title(f"z = {z}", fontsize="small")
-    figure.colorbar(drawn, ax=grid, label="weight", shrink=0.8)
-    return figure
-
-
-def plot_history(records: Iterable[Mapping[str, float]], *, title: str = "") -> Figure:
-    """Loss and validation Dice against the training step.
-
-    Parameters
-    ----------
-    records
-        Dicts with ``step`` and ``loss`` or ``val_dice`` (or both), as `training.loop` writes them.
-    title
-        Over the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels, or one where only loss or only Dice was recorded.
-
-    Raises
-    ------
-    ValueError
-        Neither loss nor Dice in any record.
-    """
-    records = list(records)
-    loss, dice = (
-        np.array([(record["step"], record[key]) for record in records if key in record], dtype=float).T
-        for key in ("loss", "val_dice")
-    )
-    kinds = ((_draw_loss, loss, "upper right"), (_draw_dice, dice, "lower right"))  # losses fall, scores rise
-    drawn = [kind for kind in kinds if kind[1].size]
-    if not drawn:
-        raise ValueError(f"none of the {len(records)} records has a loss or a val_dice")
-    figure, grid = plt.subplots(
-        1, len(drawn), sharex=True, squeeze=False, figsize=(4.2 * len(drawn), 3), layout="constrained"
-    )
-    for axes, (draw, (steps, values), place) in zip(grid[0], drawn, strict=True):
-        draw(axes, steps, values)
-        axes.set_xlabel("step")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc=place)
-    figure.suptitle(title)
-    return figure
-
-
-def _draw_loss(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    """Every value, and over a run of 40 or more, pale, the mean of a twentieth of it (whole windows only)."""
-    axes.set_ylabel("loss")
-    count = len(values) // 20
-    if count < 2:
-        axes.plot(steps, values, color=BLUE, linewidth=2, label="each step")
-        return
-    axes.plot(steps, values, color=BLUE, alpha=0.3, linewidth=1, label="each step")
-    means = (np.convolve(curve, np.full(count, 1 / count), mode="valid") for curve in (steps, values))
-    axes.plot(*means, color=BLUE, linewidth=2, label=f"mean of {count}")
-
-
-def _draw_dice(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    best = int(np.argmax(values))
-    axes.plot(steps, values, color=GREEN, marker="o", markersize=3)
-    axes.plot(steps[best], values[best], "o", color=ORANGE, label=f"best {values[best]:.3f}")
-    axes.set_ylim(0, 1.1 * max(values[best], 0.1))  # room for the marker
-    axes.set_ylabel("validation Dice (foreground)")
 
 
 def _judge(axes: Axes, frame: Frame, prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:

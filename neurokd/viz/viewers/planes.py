@@ -11,15 +11,17 @@ z│   xz   │                  the cross marks the cursor in all three
 ▬ 10 µm  ■ mask  ▬ tree
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_mask, check_volume
-from neurokd.viz.canvas import NUMBER, Paper, grey_ramp, paint
 from neurokd.viz.frame import Frame, bar_length
-from neurokd.viz.panel import Overlay, Panel, around, locate
-from neurokd.viz.slabs import Axis, Slabs, dice_by_level, grey_levels, resample
+from neurokd.viz.viewers.canvas import NUMBER, Paper, grey_ramp, paint
+from neurokd.viz.viewers.panel import Overlay, Panel, around, locate
+from neurokd.viz.viewers.slabs import Axis, Slabs, dice_by_level, grey_levels, resample
 
 __all__ = ["Planes"]
 

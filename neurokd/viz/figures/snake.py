@@ -5,6 +5,8 @@ The panels, from left to right::
     plot_snake:   | space: bright voxels, tubes | x-y | z-y | x-z |
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.volume import Spacing, check_volume
-from neurokd.viz.frame import GREEN, ORANGE, PURPLE, SKY, Frame
+from neurokd.viz.colours import GREEN, ORANGE, PURPLE, SKY
+from neurokd.viz.frame import Frame
 
 __all__ = ["plot_snake"]
 

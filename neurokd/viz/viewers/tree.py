@@ -20,27 +20,28 @@ from PIL import Image, ImageDraw
 
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_volume
-from neurokd.viz.canvas import COLOURS, Paper, grey_ramp
+from neurokd.viz.colours import COLOURS
 from neurokd.viz.frame import Frame, bar_length
-from neurokd.viz.slabs import grey_levels, resample
+from neurokd.viz.viewers.canvas import Paper, grey_ramp
+from neurokd.viz.viewers.slabs import grey_levels, resample
 
 if TYPE_CHECKING:
-    from neurokd.viz.widget import Viewer
+    from neurokd.viz.viewers.widget import Viewer
 
-__all__ = ["tree3d"]
+__all__ = ["view_tree"]
 
 _SIDE = 160  # the stack is drawn in at most so many cubes along its longest side
 _CUBES = 150_000  # the brightest of them, so that a turn takes milliseconds
 _DEGREES = 0.4  # of a turn, for each pixel that the mouse moves
 
 
-def tree3d(
+def view_tree(
     volume: ArrayLike, tree: Tree, *, spacing: Spacing | None = None, gamma: float = 0.5, width: int = 560
 ) -> Viewer:
     """Show a tree over the maximum projection of its stack, from any side; drag to turn it.
 
     The projection is parallel, so that its scale bar holds everywhere, and what is far away is darker. Of the stack
-    it shows the brightest parts. :func:`neurokd.viz.plot.plot_projections` is the static picture from three sides.
+    it shows the brightest parts. :func:`neurokd.viz.figures.projections.plot_projections` is the static picture.
 
     Parameters
     ----------
@@ -70,9 +71,9 @@ def tree3d(
 
     Examples
     --------
-    >>> tree3d(volume, trace(probability), spacing=(0.4, 0.1, 0.1))
+    >>> view_tree(volume, trace(probability), spacing=(0.4, 0.1, 0.1))
     """
-    from neurokd.viz.widget import Viewer, slider
+    from neurokd.viz.viewers.widget import Viewer, slider
 
     turntable = Turntable(volume, tree, spacing=spacing, gamma=gamma, width=width)
     controls = {
@@ -96,7 +97,7 @@ def tree3d(
 
 
 class Turntable:
-    """The brightest cubes of a stack and a tree, around their common centre; takes what :func:`tree3d` does.
+    """The brightest cubes of a stack and a tree, around their common centre; takes what :func:`view_tree` does.
 
     Attributes
     ----------

@@ -5,6 +5,8 @@ Plain ipywidgets know no clicks on an image. This widget shows nothing; it stand
 where anywidget is not.
 """
 
+from __future__ import annotations
+
 import anywidget
 import traitlets
 

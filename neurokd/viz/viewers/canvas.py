@@ -3,6 +3,8 @@
 codes (grey) + labels (what is on top) --paint--> RGB --png--> bytes
 """
 
+from __future__ import annotations
+
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +15,11 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from neurokd.viz.frame import GREEN, ORANGE, PURPLE, SKY, YELLOW
+from neurokd.viz.colours import COLOURS
 
-__all__ = ["COLOURS", "NUMBER", "Paper", "grey_ramp", "judge", "paint", "png"]
+__all__ = ["NUMBER", "Paper", "grey_ramp", "judge", "paint", "png"]
 
-# What a pixel shows on top of the image, 0, which is grey (so what is found cannot be white, as it is on black).
-COLOURS = {
-    "mask": ORANGE, "invented": SKY, "missed": ORANGE, "found": GREEN, "tree": PURPLE, "root": ORANGE, "cursor": YELLOW,
-}  # fmt: skip
+# The number of what a pixel shows on top of the image; the image itself is 0.
 NUMBER = {name: number for number, name in enumerate(COLOURS, 1)}
 _TEXT, _LINE = 12, 16  # size of the text and height of a line of it, pixels
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from neurokd.viz.snake import plot_snake
+from neurokd.viz.figures.snake import plot_snake
 
 SPACING = (2.0, 0.5, 0.25)
 VOLUME = np.zeros((7, 9, 11))

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgba
-from test_plot import nothing_is_clipped_or_overlaps
+from test_figures import nothing_is_clipped_or_overlaps
 
-from neurokd.viz.features import plot_maps
-from neurokd.viz.frame import ORANGE
+from neurokd.viz.colours import ORANGE
+from neurokd.viz.figures.maps import plot_maps
 
 SPACING = (2.0, 0.5, 0.5)
 IMAGE = np.random.default_rng(0).random((20, 40))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from neurokd.viz.plot import plot_history
+from neurokd.viz.figures.history import plot_history
 
 __all__ = ["LivePlot"]
 
