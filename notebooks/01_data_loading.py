@@ -109,9 +109,9 @@ for file in files:
 # %% [markdown]
 # ## 2 · A tree on its volume
 #
-# An SWC file has one node a line: `id type x y z radius parent`. Points are `x y z`, arrays are `z y x`; `tree.zyx` turns one into the other. Below, the tree of a real neuron (blue; its root is the orange dot) over the maximum of the stack along each axis.
+# An SWC file has one node a line: `id type x y z radius parent`. Points are `x y z`, arrays are `z y x`; `tree.zyx` turns one into the other. Below, the tree of a real neuron (purple; its root is the orange dot) over the maximum of the stack along each axis.
 
-# %% mystnb={"image": {"alt": "Three maximum projections of a real fly neuron, with its traced tree drawn over it in blue."}}
+# %% mystnb={"image": {"alt": "Three maximum projections of a real fly neuron, with its traced tree drawn over it in purple."}}
 _ = nkd.plot_projections(fly.volume, tree=fly.tree, spacing=fly.spacing, orthogonal=True, title=fly.name)
 
 # %% [markdown]

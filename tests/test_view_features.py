@@ -12,7 +12,7 @@ from test_attention_maps import small_teacher
 import neurokd
 from neurokd.data.volume import scale_intensity
 from neurokd.models.attention_maps import attention_maps
-from neurokd.viz.viewers.features import Components, TokenViews
+from neurokd.viz.viewers.token_views import Components, TokenViews
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(1, 256, (5, 12, 16)).astype(np.uint8)
@@ -113,7 +113,7 @@ def test_controls_and_clicks_redraw(teacher) -> None:
 
 
 def test_bad_input_is_named(teacher) -> None:
-    with pytest.raises(ValueError, match="constant"):
+    with pytest.raises(ValueError, match="volume"):
         neurokd.view_features(teacher, np.ones((3, 12, 12)))
     for setting, value in (("block", 99), ("magnification", 0), ("slab", 0), ("width", 20), ("gamma", 0)):
         with pytest.raises(ValueError, match=setting):

@@ -136,7 +136,7 @@ def test_a_large_stack_shows_its_brightest_voxel() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="3 axes"):
+    with pytest.raises(ValueError, match="volume"):
         neurokd.view_tree(VOLUME[0], FAR_AWAY)
     for setting, value in (("gamma", 0), ("width", 20), ("spacing", (1, 1))):
         with pytest.raises(ValueError, match=setting):

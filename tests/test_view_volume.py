@@ -116,12 +116,12 @@ def test_colours_lie_over_the_grey_by_their_opacity() -> None:
     np.testing.assert_allclose(half, (np.array(rgb("mask")) + codes[0][:, None]) / 2, atol=1)
 
 
-def test_a_column_with_a_hit_is_found_with_a_true_voxel_missed_else_invented() -> None:
+def test_a_column_counts_as_found_else_as_missed_else_as_invented() -> None:
     predicted = np.array([[True, True, False, False, True]])
     truth = np.array([[True, False, True, False, True]])
-    hit = np.array([[True, False, False, False, False]])  # the last column has both, but nowhere in one voxel
+    found = np.array([[True, False, False, False, False]])  # the last column has both, but nowhere in one voxel
     names = ["found", "invented", "missed", None, "missed"]
-    np.testing.assert_array_equal(judge(predicted, truth, hit)[0], [NUMBER.get(name, 0) for name in names])
+    np.testing.assert_array_equal(judge(predicted, truth, found)[0], [NUMBER.get(name, 0) for name in names])
     np.testing.assert_array_equal(judge(predicted, None, None)[0], predicted[0] * NUMBER["mask"])
 
 
@@ -320,17 +320,17 @@ def test_without_a_kernel_the_picture_stands_in_its_place() -> None:
 
 def test_bad_input_is_named() -> None:
     volume = VOLUMES["uint8"]
-    with pytest.raises(ValueError, match="3 axes"):
+    with pytest.raises(ValueError, match="volume"):
         neurokd.view_volume(volume[0])
-    with pytest.raises(ValueError, match=r"mask has shape \(5, 8, 10\)"):
+    with pytest.raises(ValueError, match="mask"):
         neurokd.view_volume(volume, volume[1:] > 3)
-    with pytest.raises(ValueError, match=r"mask has shape \(5, 8, 10\)"):
+    with pytest.raises(ValueError, match="mask"):
         neurokd.view_volume(volume, VOLUMES["probability"][1:])
-    with pytest.raises(ValueError, match="truth is not boolean"):
+    with pytest.raises(ValueError, match="truth"):
         neurokd.view_volume(volume, truth=volume)
-    with pytest.raises(ValueError, match="mask has 1 voxels that are NaN"):
+    with pytest.raises(ValueError, match="mask"):
         neurokd.view_volume(volume, np.where(np.arange(480).reshape(SHAPE) == 3, np.nan, 0.5))
-    with pytest.raises(ValueError, match=r"threshold is 0\.3, but there is nothing to cut"):
+    with pytest.raises(ValueError, match="threshold"):
         neurokd.view_volume(volume, volume > 9, threshold=0.3)
     for setting, value in (("gamma", 0), ("width", 20), ("slab", 0), ("spacing", (1, 0, 1))):
         with pytest.raises(ValueError, match=setting):
@@ -350,7 +350,7 @@ def test_without_anywidget_the_sliders_do(monkeypatch) -> None:
 def test_without_ipywidgets_it_says_what_brings_them() -> None:
     code = "import sys; sys.modules['ipywidgets'] = None; import neurokd; neurokd.view_volume([[[0, 1]]])"
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "ImportError: viewers need ipywidgets, which come with neurokd[notebooks]" in failed.stderr
+    assert "neurokd[notebooks]" in failed.stderr
 
 
 # --- any figure

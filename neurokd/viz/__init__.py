@@ -1,1 +1,1 @@
-"""Pictures of volumes, trees, kernels and training runs: ``plot_...`` draw figures, ``view_...`` give viewers."""
+"""Pictures of volumes, trees and training runs: ``plot_...`` return figures, ``view_...`` return viewers."""

@@ -16,14 +16,15 @@ __all__ = ["plot_history"]
 
 
 def plot_history(records: Iterable[Mapping[str, float]], *, title: str = "") -> Figure:
-    """Loss and validation Dice against the training step.
+    """Draw loss and validation Dice against the training step.
 
     Parameters
     ----------
     records
-        Dicts with ``step`` and ``loss`` or ``val_dice`` (or both), as `training.loop` writes them.
+        Dicts with ``step`` and ``loss`` or ``val_dice`` (or both), see
+        :class:`neurokd.training.config.TrainResult`.
     title
-        Over the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def plot_history(records: Iterable[Mapping[str, float]], *, title: str = "") -> 
     Raises
     ------
     ValueError
-        Neither loss nor Dice in any record.
+        No record has a loss or a Dice.
     """
     records = list(records)
     loss, dice = (
@@ -43,7 +44,7 @@ def plot_history(records: Iterable[Mapping[str, float]], *, title: str = "") -> 
     kinds = ((_draw_loss, loss, "upper right"), (_draw_dice, dice, "lower right"))  # losses fall, scores rise
     drawn = [kind for kind in kinds if kind[1].size]
     if not drawn:
-        raise ValueError(f"none of the {len(records)} records has a loss or a val_dice")
+        raise ValueError(f"records must have a loss or a val_dice, got {len(records)} records with neither")
     figure, grid = plt.subplots(
         1, len(drawn), sharex=True, squeeze=False, figsize=(4.2 * len(drawn), 3), layout="constrained"
     )
@@ -57,7 +58,7 @@ def plot_history(records: Iterable[Mapping[str, float]], *, title: str = "") -> 
 
 
 def _draw_loss(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    """Every value, and over a run of 40 or more, pale, the mean of a twentieth of it (whole windows only)."""
+    """Draw every value; of 40 or more also the mean over a twentieth of them (whole windows only)."""
     axes.set_ylabel("loss")
     count = len(values) // 20
     if count < 2:
@@ -69,6 +70,7 @@ def _draw_loss(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float6
 
 
 def _draw_dice(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+    """Draw every value and mark the best."""
     best = int(np.argmax(values))
     axes.plot(steps, values, color=GREEN, marker="o", markersize=3)
     axes.plot(steps[best], values[best], "o", color=ORANGE, label=f"best {values[best]:.3f}")

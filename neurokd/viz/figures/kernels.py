@@ -14,14 +14,14 @@ __all__ = ["plot_kernels"]
 
 
 def plot_kernels(weight: Any, *, channels: Sequence[int] | None = None) -> Figure:
-    """An inflated patch embedding, slice by slice: one row a channel, one column a depth.
+    """Draw an inflated patch embedding slice by slice: one row a channel, one column a depth.
 
     Parameters
     ----------
     weight
         Array or tensor ``dim 1 z y x`` (or ``dim z y x``), as in ``conv.weight``.
     channels
-        Which rows to show; None takes the six of largest norm.
+        Channels to show; None takes the six of largest norm.
 
     Returns
     -------
@@ -31,12 +31,12 @@ def plot_kernels(weight: Any, *, channels: Sequence[int] | None = None) -> Figur
     Raises
     ------
     ValueError
-        Not such a kernel, or a channel that it does not have.
+        `weight` is no such kernel, or does not have one of the `channels`.
     """
     weight = np.asarray(weight.detach().cpu().float() if hasattr(weight, "detach") else weight, dtype=float)
     if weight.ndim not in (4, 5) or (weight.ndim == 5 and weight.shape[1] != 1):
         raise ValueError(f"weight must be dim 1 z y x (or dim z y x), got shape {weight.shape}")
-    weight = weight.reshape(weight.shape[0], *weight.shape[-3:])
+    weight = weight.reshape(weight.shape[0], *weight.shape[-3:])  # dim z y x
     if channels is None:
         channels = np.argsort(-reduce(weight**2, "dim z y x -> dim", "sum"), kind="stable")[:6].tolist()
     if not len(channels) or not all(0 <= channel < len(weight) for channel in channels):

@@ -1,9 +1,9 @@
-"""Maximum projections of a stack, alone, with a mask and a tree over it, or beside the truth.
+"""Maximum projections of a stack: alone, under a mask and a tree, or beside the truth.
 
-Lengths are in µm where the spacing is known, else in voxels. Stacks are grey, with a gamma below one because neurites
-are much dimmer than the soma.
+Lengths are in µm where the spacing is known, else in voxels. Stacks are grey, with a gamma below one because
+neurites are much dimmer than the soma.
 
-    plot_comparison:   | stack | truth | hit / missed / invented | trace |
+    plot_comparison:   | stack | truth | found / missed / invented | trace |
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_mask, check_volume
-from neurokd.viz.colours import ORANGE, SKY, WHITE
+from neurokd.viz.colours import COLOURS, VERDICTS, WHITE
 from neurokd.viz.frame import Frame
 
 __all__ = ["plot_comparison", "plot_projections"]
@@ -37,7 +37,7 @@ def plot_projections(
     gamma: float = 0.5,
     title: str = "",
 ) -> Figure:
-    """Maximum projections of a volume, with mask (orange) and tree (blue) over it.
+    """Draw maximum projections of a volume, with a mask (orange) and a tree (purple) over it.
 
     Parameters
     ----------
@@ -46,15 +46,15 @@ def plot_projections(
     mask
         Boolean ``z y x``, or None.
     tree
-        In voxels of `volume`, or None.
+        Tree in voxels of `volume`, or None.
     spacing
-        Voxel size ``(z, y, x)`` in µm; None draws voxels.
+        Voxel size ``(z, y, x)`` in µm; None counts voxels.
     orthogonal
-        Show y-z and x-z beside x-y.
+        Show z-y and x-z beside x-y.
     gamma
         Exponent of the display; below one lifts what is dim.
     title
-        Over the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def plot_projections(
     Raises
     ------
     ValueError
-        Not a volume, or a mask of another shape or with more than two values.
+        The volume is not a volume, or the mask has another shape or more than two values.
     """
     volume, masks = _checked(volume, mask=mask)
     frame = Frame(volume.shape, spacing)
@@ -80,11 +80,11 @@ def plot_projections(
         panels = {"xy": grid[0, 0], "zy": grid[0, 1], "xz": grid[1, 0]}
         grid[1, 1].set_axis_off()
     for plane, axes in panels.items():
-        frame.show(axes, volume, plane, gamma=gamma, dimmed=bool(masks) or tree is not None)
+        frame.draw_volume(axes, volume, plane, gamma=gamma, dimmed=bool(masks) or tree is not None)
         if mask is not None:
-            frame.overlay(axes, masks["mask"], plane, ORANGE, alpha=0.6)
+            frame.draw_mask(axes, masks["mask"], plane, opacity=0.6)
         if tree is not None:
-            frame.trace(axes, tree, plane)
+            frame.draw_tree(axes, tree, plane)
         axes.set(xlabel=f"{plane[0]} ({frame.unit})", ylabel=f"{plane[1]} ({frame.unit})")
     panels["xy"].set_title(title)
     return figure
@@ -102,17 +102,18 @@ def plot_comparison(
     truth_name: str = "truth",
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """One row: the stack, the truth, the prediction against it, the trace; all as projections along z.
+    """Draw a row of projections along z: the stack, the truth, the prediction against it, and the trace.
 
-    A pixel of the third panel counts as a hit if any voxel of its column is one, else as missed or invented; so
-    a rim one voxel off above or below a neurite does not hide that it was found. Scores belong in a table.
+    A pixel of the third panel counts as found if any voxel of its column is found, else as missed or
+    invented. So a rim one voxel off, above or below a neurite, does not hide that the neurite was found.
+    Scores belong in a table.
 
     Parameters
     ----------
     volume
         Intensities ``z y x``.
     truth, prediction
-        Boolean ``z y x``; the panel of what is None is left out. Without `truth` the prediction is plain.
+        Boolean ``z y x``, or None, which leaves the panel out. Without `truth` the prediction is white.
     tree
         The trace, in voxels of `volume`.
     spacing
@@ -120,11 +121,11 @@ def plot_comparison(
     gamma
         Exponent of the display; below one lifts what is dim.
     title
-        Beside the row.
+        Text beside the row.
     truth_name
-        What the truth is called, such as "automatic trace".
+        Name of the truth, such as "automatic trace".
     figure
-        Where to draw; a subfigure makes rows stack. None makes a new figure.
+        Figure to draw in; give a subfigure for each row to stack rows. None makes a new figure.
 
     Returns
     -------
@@ -134,7 +135,8 @@ def plot_comparison(
     Raises
     ------
     ValueError
-        Not a volume, or masks of another shape or with more than two values (a probability: threshold it).
+        The volume is not a volume, or a mask has another shape or more than two values (a probability:
+        threshold it).
     """
     volume, masks = _checked(volume, truth=truth, prediction=prediction)
     frame = Frame(volume.shape, spacing)
@@ -144,49 +146,43 @@ def plot_comparison(
         figure = plt.figure(figsize=(width * len(shown), height), layout="constrained")
     panels = dict(zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True))
 
+    judged = len(masks) == 2
     for name, axes in panels.items():
         # Anchored to the top, where titles and legend are: with square panels matplotlib's layout would else
         # need several rounds to make room for them, and does two.
         axes.set(xticks=[], yticks=[], anchor="N")
-        axes.set_title(truth_name if name == "truth" else name, pad=_PAD if len(masks) == 2 else None)
-    frame.show(panels["stack"], volume, gamma=gamma)
-    frame.scale_bar(panels["stack"])
-    if "truth" in masks:
-        frame.overlay(panels["truth"], masks["truth"], "xy", WHITE)
-    if "prediction" in masks and "truth" in masks:
-        _judge(panels["prediction"], frame, masks["prediction"], masks["truth"])
-    elif "prediction" in masks:
-        frame.overlay(panels["prediction"], masks["prediction"], "xy", WHITE)
+        axes.set_title(truth_name if name == "truth" else name, pad=_PAD if judged else None)
+    frame.draw_volume(panels["stack"], volume, gamma=gamma)
+    frame.draw_scale_bar(panels["stack"])
+    for name, mask in masks.items():
+        if name == "prediction" and judged:
+            frame.draw_verdict(panels[name], mask, masks["truth"])
+            _name_verdicts(panels[name])
+        else:
+            frame.draw_mask(panels[name], mask, colour=WHITE)
     if tree is not None:
-        frame.show(panels["trace"], volume, gamma=gamma, dimmed=True)
-        frame.trace(panels["trace"], tree)
+        frame.draw_volume(panels["trace"], volume, gamma=gamma, dimmed=True)
+        frame.draw_tree(panels["trace"], tree)
     panels["stack"].set_ylabel(title)
     return figure
 
 
-def _judge(axes: Axes, frame: Frame, prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
-    """Draw what was missed, what was invented, and on top of both what was hit, with the legend above."""
-    kinds = {
-        "invented": (prediction & ~truth, SKY),
-        "missed": (truth & ~prediction, ORANGE),
-        "hit": (truth & prediction, WHITE),
-    }
-    for where, colour in kinds.values():
-        frame.overlay(axes, where, "xy", colour)
+def _name_verdicts(axes: Axes) -> None:
+    """Draw the legend of what was found, missed and invented above a panel."""
     axes.legend(
-        handles=[Patch(facecolor=kinds[kind][1], edgecolor="0.4", label=kind) for kind in reversed(kinds)],
+        handles=[Patch(facecolor=COLOURS[name], edgecolor="0.4", label=name) for name in VERDICTS],
         loc="lower center", bbox_to_anchor=(0.5, 1.0), borderaxespad=0.2, borderpad=0, ncols=3, frameon=False,
         fontsize="small", handlelength=1, columnspacing=1,
     )  # fmt: skip
 
 
 def _checked(volume: ArrayLike, **masks: ArrayLike | None) -> tuple[NDArray[Any], dict[str, NDArray[np.bool_]]]:
+    """Return the checked volume and those masks that are given."""
     volume = check_volume(volume)
-    return volume, {
-        name: check_mask(mask, shape=volume.shape, name=name) for name, mask in masks.items() if mask is not None
-    }
+    given = {name: mask for name, mask in masks.items() if mask is not None}
+    return volume, {name: check_mask(mask, shape=volume.shape, name=name) for name, mask in given.items()}
 
 
 def _size(across: float, down: float, *, width: float) -> tuple[float, float]:
-    """Inches of a figure of this shape, with room for titles and labels, not taller than twice its width."""
+    """Return the inches of a figure with room for titles and labels, not taller than twice its width."""
     return width, min(2 * width, width * down / across + 0.6)

@@ -1,7 +1,7 @@
-"""A figure with controls below it: any function that draws one, in a notebook.
+"""Any matplotlib figure with controls below it.
 
-ipywidgets' own ``interactive`` sends what is drawn through an output widget, in which errors pass unseen and on which
-programs that execute notebooks now and then wait for ever. Here the figure is a picture like that of all viewers.
+ipywidgets' own ``interactive`` sends its figure through an output widget. There errors pass unseen, and
+programs that execute notebooks sometimes wait for ever. Here the figure is a picture, as in all viewers.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ __all__ = ["view_figure"]
 
 
 def view_figure(draw: Callable[..., Figure], **controls: Any) -> Viewer:
-    """Draw a figure anew whenever one of its controls changes.
+    """Show a figure that is drawn again whenever one of its controls changes.
 
     Parameters
     ----------
     draw
-        Takes the values of the controls by name and returns a figure, which is closed once it is shown.
+        Function that takes the values of the controls by name and returns a figure, which is closed once it
+        is shown.
     controls
-        An ipywidget with a value for each argument. One with ``continuous_update=False`` draws when it is let go; one
-        without description gets the argument's name as its label.
+        An ipywidget with a value for each argument. With ``continuous_update=False`` it draws when it is let
+        go. Without a description it is labelled with the argument's name.
 
     Returns
     -------
     Viewer
-        A widget: picture and controls. As the last expression of a cell it is shown.
+        A widget; as the last expression of a cell it is shown.
 
     Raises
     ------
     ImportError
-        ipywidgets are not there; they come with ``neurokd[notebooks]``.
+        ipywidgets are not installed; they come with ``neurokd[notebooks]``.
 
     Examples
     --------
@@ -54,11 +55,11 @@ def view_figure(draw: Callable[..., Figure], **controls: Any) -> Viewer:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         plt.close(figure)
-        return np.array(canvas.buffer_rgba())[..., :3], ""
+        return np.array(canvas.buffer_rgba())[..., :3], ""  # y x 3
 
     for name, control in controls.items():
         control.description = control.description or name.replace("_", " ")
     longest = max((len(control.description) for control in controls.values()), default=0)
     for control in controls.values():
-        control.style.description_width = f"max(80px, {longest}ch)"  # none is cut, and all begin in one line
+        control.style.description_width = f"max(80px, {longest}ch)"  # none is cut, all are aligned
     return Viewer(picture, controls)
