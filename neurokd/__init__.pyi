@@ -78,7 +78,7 @@ from .inference.sliding import predict as predict
 from .inference.trace import Soma as Soma
 from .inference.trace import find_soma as find_soma
 from .inference.trace import trace as trace
-from .models.attention import attention_maps as attention_maps
+from .models.attention_maps import attention_maps as attention_maps
 from .models.config import PRESETS as PRESETS
 from .models.config import SegmenterConfig as SegmenterConfig
 from .models.controls import shuffle_teacher as shuffle_teacher
@@ -123,17 +123,19 @@ from .training.skeleton_losses import soft_cldice_loss as soft_cldice_loss
 from .training.soft_targets import SoftTargets as SoftTargets
 from .training.views import TokenCache as TokenCache
 from .training.views import multi_view_tokens as multi_view_tokens
-from .viz.browse import browse as browse
-from .viz.compare import compare as compare
-from .viz.explore import explore as explore
-from .viz.features import plot_maps as plot_maps
-from .viz.live import LivePlot as LivePlot
-from .viz.plot import plot_comparison as plot_comparison
-from .viz.plot import plot_history as plot_history
-from .viz.plot import plot_kernels as plot_kernels
-from .viz.plot import plot_projections as plot_projections
-from .viz.snake import plot_snake as plot_snake
-from .viz.tokens import features as features
-from .viz.tree3d import tree3d as tree3d
+from .viz.colours import COLOURS as COLOURS
+from .viz.figures.history import plot_history as plot_history
+from .viz.figures.kernels import plot_kernels as plot_kernels
+from .viz.figures.live import LivePlot as LivePlot
+from .viz.figures.maps import plot_maps as plot_maps
+from .viz.figures.projections import plot_comparison as plot_comparison
+from .viz.figures.projections import plot_projections as plot_projections
+from .viz.figures.snake import plot_snake as plot_snake
+from .viz.frame import Frame as Frame
+from .viz.viewers.comparison import view_comparison as view_comparison
+from .viz.viewers.features import view_features as view_features
+from .viz.viewers.figure import view_figure as view_figure
+from .viz.viewers.tree import view_tree as view_tree
+from .viz.viewers.volume import view_volume as view_volume
 
 __version__: str

@@ -109,9 +109,9 @@ for file in files:
 # %% [markdown]
 # ## 2 · A tree on its volume
 #
-# Each line of an SWC file describes one node: `id type x y z radius parent`. Points are `x y z`, but arrays are `z y x`. `tree.zyx` gives the points in the order of arrays. The figure below shows the tree of a real neuron (blue; the orange dot is its root) over the maximum of the stack along each axis.
+# Each line of an SWC file describes one node: `id type x y z radius parent`. Points are `x y z`, but arrays are `z y x`. `tree.zyx` gives the points in the order of arrays. The figure below shows the tree of a real neuron (purple; the orange dot is its root) over the maximum of the stack along each axis.
 
-# %% mystnb={"image": {"alt": "Three maximum projections of a real fly neuron, with its traced tree drawn over it in blue."}}
+# %% mystnb={"image": {"alt": "Three maximum projections of a real fly neuron, with its traced tree drawn over it in purple."}}
 _ = nkd.plot_projections(fly.volume, tree=fly.tree, spacing=fly.spacing, orthogonal=True, title=fly.name)
 
 # %% [markdown]
@@ -140,7 +140,7 @@ assert [check.mirrored for check in checks.values()] == [False, True, False]
 # A projection hides depth: a tree that is some slices off still looks right from above. Three planes through one point show the mistake. Click or drag in one plane to move the others. `slab` is the number of slices whose maximum is shown. The tree is pink where it runs through these slices. (Without a running kernel this is a static picture.)
 
 # %% mystnb={"image": {"alt": "Three orthogonal planes through the stack with a common cursor, and the tree over bright cuts through neurites."}}
-viewer = nkd.browse(fly.volume, tree=fly.tree, spacing=fly.spacing, slab=9)
+viewer = nkd.view_volume(fly.volume, tree=fly.tree, spacing=fly.spacing, slab=9)
 crowded = fly.tree.zyx[fly.tree.bifurcations[len(fly.tree.bifurcations) // 2]].round().astype(int)
 for axis, place in zip("zyx", crowded.tolist(), strict=True):
     viewer.controls[axis].value = place  # what a click does

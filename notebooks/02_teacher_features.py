@@ -332,10 +332,10 @@ _ = nkd.plot_maps(
 # %% [markdown]
 # ## 6 · Look around
 #
-# The sliders select slices and magnifications (if a kernel is running). The static picture below them shows the main directions at magnification 3.5. At magnification 1 a token is too coarse to locate a neurite. At 3.5 the tokens follow it, but there are four times as many tokens as at 1.75. (`nkd.features(teacher, volume)` opens a viewer that also shows similarity and attention at the place where you click.)
+# The sliders select slices and magnifications (if a kernel is running). The static picture below them shows the main directions at magnification 3.5. At magnification 1 a token is too coarse to locate a neurite. At 3.5 the tokens follow it, but there are four times as many tokens as at 1.75. (`nkd.view_features(teacher, volume)` opens a viewer that also shows similarity and attention at the place where you click.)
 
 # %%
-nkd.explore(
+nkd.view_figure(
     lambda z, magnification: look(z, magnification, per_place, axes),
     z=widgets.IntSlider(z, min=0, max=len(volume) - 1, continuous_update=False),
     magnification=widgets.Dropdown(options=[1.75, 1.0, 3.5]),

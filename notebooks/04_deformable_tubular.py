@@ -175,7 +175,7 @@ _ = steer(tilt_z, bow_z, tilt_y, bow_y)
 # %%
 names = ("tilt_z", "bow_z", "tilt_y", "bow_y")
 sliders = {name: widgets.FloatSlider(0, min=-1, max=1, step=0.05, continuous_update=False) for name in names}
-nkd.explore(steer, **sliders)
+nkd.view_figure(steer, **sliders)
 
 # %% [markdown]
 # ## 3 · Gradient descent steers better

@@ -47,7 +47,6 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import BLUE, ORANGE, SKY, Frame
 
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 short = profile() == "ci"
@@ -106,7 +105,7 @@ for (above, below), across in zip(axes.T, "zyx", strict=True):
     below.set_title("what the teacher sees")
     for panel in (above, below):
         panel.set(xlabel=f"{right} (µm)", ylabel=f"{down} (µm)")
-Frame(cube, um).scale_bar(axes[0, 0])
+nkd.Frame(cube, um).draw_scale_bar(axes[0, 0])
 _ = figure.colorbar(drawn, ax=axes[1], label="main direction of the tokens", shrink=0.8)
 
 # %% [markdown]
@@ -268,9 +267,9 @@ after, by_heart = distance(held_out, held_out_targets), distance(known, known_ta
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 for panel, name in zip(axes, ("cosine", "gram"), strict=True):
-    panel.plot([c["step"] for c in curves], [c["trained on"][name] for c in curves], color=SKY, lw=1)
+    panel.plot([c["step"] for c in curves], [c["trained on"][name] for c in curves], color="C0", lw=1)
     points = [(0, before[name])] + [(c["step"], c["never seen"][name]) for c in curves if "never seen" in c]
-    panel.plot(*zip(*points, strict=True), "o-", color=ORANGE, markersize=4)
+    panel.plot(*zip(*points, strict=True), "o-", color="C1", markersize=4)
     panel.set(xlabel="step", ylabel=f"{name} loss", ylim=(0, None))
     panel.spines[["top", "right"]].set_visible(False)
 _ = axes[0].legend(["4 crops trained on", "crops of a neuron never seen"], frameon=False)
@@ -314,7 +313,7 @@ figure, panels = plt.subplot_mosaic(
 )
 panels["crop"].imshow(held_out[0, 0, first : first + token[0]].amax(0), cmap="gray", extent=extent)
 panels["crop"].set_title(f"slices {first} to {first + token[0] - 1}")
-Frame(crop, um).scale_bar(panels["crop"])
+nkd.Frame(crop, um).draw_scale_bar(panels["crop"])
 for block, pair in maps.items():
     for who, seen in pair.items():
         panel = panels[f"{who} {block}"]
@@ -354,9 +353,9 @@ assert all(("distill_cosine" in record) == (weight > 0) for record, weight in zi
 
 figure, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
 fine = np.linspace(0, run_steps - 1, 200)
-for (name, settings), colour in zip(schedules.items(), (SKY, BLUE, ORANGE), strict=True):
+for (name, settings), colour in zip(schedules.items(), ("C0", "0.4", "C1"), strict=True):
     axes.plot(fine, [settings.weight_at(step) for step in fine], color=colour, label=name)
-axes.plot(range(run_steps), weights, "o", color=ORANGE, label="in this run")
+axes.plot(range(run_steps), weights, "o", color="C1", label="in this run")
 axes.set(xlabel="steps done", ylabel="weight", xticks=range(0, run_steps, max(1, run_steps // 10)))
 axes.spines[["top", "right"]].set_visible(False)
 _ = axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.6))
@@ -432,7 +431,7 @@ for name, weight in {"no anchor": 0.0, "Gram anchor": anchor_weight}.items():
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-for (name, log), colour in zip(forgot.items(), (ORANGE, BLUE), strict=True):
+for (name, log), colour in zip(forgot.items(), ("C1", "C0"), strict=True):
     for panel, key in zip(axes, ("cosine", "gram"), strict=True):
         panel.plot([r["step"] for r in log], [r[key] for r in log], "o-", color=colour, markersize=4, label=name)
 for panel, label in zip(axes, ("direction (cosine loss)", "similarities (Gram loss)"), strict=True):

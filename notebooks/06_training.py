@@ -37,7 +37,6 @@ from IPython.display import Code
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import Frame
 
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 short = profile() == "ci"
@@ -95,7 +94,7 @@ for i, (above, below) in enumerate(axes.T):
         panel.set(xticks=[], yticks=[])
 axes[0, 0].set_ylabel("image")
 axes[1, 0].set_ylabel("mask")
-Frame(window, spacing).scale_bar(axes[0, 0])
+nkd.Frame(window, spacing).draw_scale_bar(axes[0, 0])
 figure.suptitle(f"Maximum projections of crops of {window} voxels (z, y, x)")
 
 again = nkd.Patches(training, size=window, length=1000, seed=0)

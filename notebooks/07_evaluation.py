@@ -36,7 +36,6 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import ORANGE, SKY, WHITE, Frame
 
 short = profile() == "ci"
 folder = run_folder("evaluation")
@@ -107,16 +106,15 @@ for name, mask in masks.items():
     assert abs(nkd.dice(mask, truth) - GOAL) < 0.002
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-frame = Frame(shape, sample.spacing)
+frame = nkd.Frame(shape, sample.spacing)
 figure, panels = plt.subplots(1, len(masks), figsize=(10, 3.1), layout="constrained")
 for axes, (name, mask) in zip(panels, masks.items(), strict=True):
-    for part, colour in ((mask & ~truth, SKY), (truth & ~mask, ORANGE), (truth & mask, WHITE)):
-        frame.overlay(axes, part, "xy", colour)
+    frame.draw_verdict(axes, mask, truth)
     axes.set(title=f"{name}: Dice {nkd.dice(mask, truth):.2f}", xticks=[], yticks=[])
-frame.scale_bar(panels[0])
+frame.draw_scale_bar(panels[0])
 
 # %% [markdown]
-# *Projections along z. White: found; orange: missed; blue: invented.* The pictures show four different results. The next cell computes all scores:
+# *Projections along z. Green: found; orange: missed; blue: invented.* The pictures show four different results. The next cell computes all scores:
 
 # %%
 scores = {name: nkd.evaluate_masks(mask, truth, spacing=sample.spacing) for name, mask in masks.items()}
@@ -356,7 +354,7 @@ for part, name in zip(figure.subfigures(3, 1), worst, strict=True):
 figure.savefig(folder / "worst.png", dpi=120)
 
 # %% [markdown]
-# *The three volumes with the lowest clDice, the worst first: the stack, the truth, and what the threshold found (white), missed (orange) and invented (blue).*
+# *The three volumes with the lowest clDice, the worst first: the stack, the truth, and what the threshold found (green), missed (orange) and invented (blue).*
 #
 # ## What was learnt
 #

@@ -48,7 +48,6 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import ORANGE, PURPLE, SKY, Frame
 
 short = profile() == "ci"  # the same story with fewer and smaller things, for automatic tests
 folder = run_folder("reconstruction")
@@ -96,19 +95,19 @@ print(f"voxels above 0.5 that are more than 3 voxels away from the neuron: {far.
 assert (along < 0.5).mean() > 0.1 and far.mean() > 0.05  # both mistakes are there
 
 # %% mystnb={"image": {"alt": "Three projections of the stack, of the probability, and of the true tree over the probability, with gaps and foreign fibres."}} jupyter={"source_hidden": true} tags=["hide-input"]
-frame = Frame(shape, spacing)
+frame = nkd.Frame(shape, spacing)
 figure, panels = plt.subplots(1, 3, figsize=(10, 3.8), layout="constrained", sharey=True)
-frame.show(panels[0], sample.volume, gamma=0.5)
-frame.show(panels[1], probability, gamma=1.0)
-frame.show(panels[2], probability, gamma=1.0, dimmed=True)
-frame.trace(panels[2], sample.tree)
+frame.draw_volume(panels[0], sample.volume)
+frame.draw_volume(panels[1], probability, gamma=1.0)
+frame.draw_volume(panels[2], probability, gamma=1.0, dimmed=True)
+frame.draw_tree(panels[2], sample.tree)
 for axes, name in zip(panels, ("stack", "probability", "true tree over the probability"), strict=True):
     axes.set(title=name, xlabel="x (µm)")
 panels[0].set_ylabel("y (µm)")
-frame.scale_bar(panels[0])
+frame.draw_scale_bar(panels[0])
 
 # %% [markdown]
-# *Maximum projections along z. The blue tree is the truth, and the orange dot is its root. Bright structures without a blue line are other cells or blobs. Where the blue line runs over black, there is a gap.*
+# *Maximum projections along z. The purple tree is the truth, and the orange dot is its root. Bright structures without a purple line are other cells or blobs. Where the purple line runs over black, there is a gap.*
 #
 # ## 2 · What the threshold does
 #
@@ -148,21 +147,19 @@ assert rows[0.9]["length_precision"] > rows[0.1]["length_precision"] + 0.2
 assert rows[0.1]["length_recall"] > rows[0.9]["length_recall"] + 0.2
 assert rows[best]["length_f1"] > max(rows[0.1]["length_f1"], rows[0.9]["length_f1"])
 
-# %% mystnb={"image": {"alt": "Left: precision rises and recall falls with the threshold. Right: three trees, with right, wrong and missed parts in three colours."}} jupyter={"source_hidden": true} tags=["hide-input"]
-KINDS = {"missed": PURPLE, "wrong": ORANGE, "right": SKY}
 
-
+# %% mystnb={"image": {"alt": "Left: precision rises and recall falls with the threshold. Right: three trees, with found, missed and invented parts in three colours."}} jupyter={"source_hidden": true} tags=["hide-input"]
 def judge(axes, tree, one=sample):
-    """Draw what is right, wrong and missed of a tree; returns the panel."""
+    """Draw what was found, missed and invented of a tree; returns the panel."""
     traced, true = tree.resample(1.0), one.tree.resample(1.0)
     pieces = {
         "missed": (true, cKDTree(traced.xyz).query(true.xyz)[0] >= TOLERANCE),
-        "wrong": (traced, cKDTree(true.xyz).query(traced.xyz)[0] >= TOLERANCE),
-        "right": (traced, cKDTree(true.xyz).query(traced.xyz)[0] < TOLERANCE),
+        "invented": (traced, cKDTree(true.xyz).query(traced.xyz)[0] >= TOLERANCE),
+        "found": (traced, cKDTree(true.xyz).query(traced.xyz)[0] < TOLERANCE),
     }
     for kind, (which, where) in pieces.items():
         lines = (which.xyz[:, :2] * spacing[2])[which.edges[where[1:]]]
-        axes.add_collection(LineCollection(lines, colors=KINDS[kind], linewidths=1.5), autolim=False)
+        axes.add_collection(LineCollection(lines, colors=nkd.COLOURS[kind], linewidths=1.5), autolim=False)
     axes.plot(*tree.xyz[0, :2] * spacing[2], "o", color="white", markersize=5, scalex=False, scaley=False)
     axes.set_xlabel("x (µm)")
     return axes
@@ -170,7 +167,8 @@ def judge(axes, tree, one=sample):
 
 def legend(axes):
     """Name the three colours below a panel."""
-    handles = [Line2D([], [], color=KINDS[kind], linewidth=2, label=kind) for kind in ("right", "wrong", "missed")]
+    kinds = ("found", "missed", "invented")
+    handles = [Line2D([], [], color=nkd.COLOURS[kind], linewidth=2, label=kind) for kind in kinds]
     handles.append(Line2D([], [], marker="o", linestyle="", color="white", markeredgecolor="black", label="root"))
     axes.figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
 
@@ -179,10 +177,10 @@ def row_of(items):
     """Trees side by side over the probability."""
     figure, panels = plt.subplots(1, len(items), figsize=(3.4 * len(items), 4.1), layout="constrained", sharey=True)
     for axes, (name, tree) in zip(panels, items.items(), strict=True):
-        frame.show(axes, probability, gamma=1.0, dimmed=True)
+        frame.draw_volume(axes, probability, gamma=1.0, dimmed=True)
         judge(axes, tree).set_title(name)
     panels[0].set_ylabel("y (µm)")
-    frame.scale_bar(panels[0])
+    frame.draw_scale_bar(panels[0])
     legend(panels[0])
     return figure
 
@@ -202,7 +200,7 @@ _ = row_of({f"threshold {t}: F1 {rows[t]['length_f1']:.2f}": trees[t] for t in (
 # *Projections along z.* At a low threshold, noise in the haze and other cells become branches. At a high threshold, parts of the neuron are lost. If the gap between two parts becomes wider than `max_gap`, everything behind the gap is lost as well. Therefore recall may suddenly drop although the mask hardly changes. Try the thresholds in between (without a running kernel this is a static picture):
 
 # %%
-nkd.explore(
+nkd.view_figure(
     lambda threshold: row_of({f"threshold {threshold}": trees[threshold], f"the chosen one, {best}": trees[best]}),
     threshold=ipywidgets.SelectionSlider(options=thresholds, value=0.5, description="threshold"),
 )
@@ -447,7 +445,7 @@ _ = nkd.plot_projections(
 # The viewer shows the same tree in 3D. Drag to rotate it. (Without a running kernel this is a static picture. The three projections above show the same.)
 
 # %%
-viewer = nkd.tree3d(fly.volume, real, spacing=fly.spacing)
+viewer = nkd.view_tree(fly.volume, real, spacing=fly.spacing)
 viewer.controls["azimuth"].value, viewer.controls["elevation"].value = 30, 20  # what dragging does
 viewer
 

@@ -63,7 +63,6 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import ORANGE, Frame
 
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 short = profile() == "ci"  # the same story with fewer and smaller things, for automatic tests
@@ -165,24 +164,24 @@ if example:
     for row in rows[:4]:  # in voxels and the right way up, however they were written
         assert np.abs(row["tree"].xyz - true[row["stack"].name].tree.xyz).max() < 0.001
 
-# %% mystnb={"image": {"alt": "Every stack of the folder from above, with its annotation in blue where it has one."}} jupyter={"source_hidden": true} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Every stack of the folder from above, with its annotation in purple where it has one."}} jupyter={"source_hidden": true} tags=["hide-input"]
 columns = min(3, len(readable))
 lines = -(-min(12, len(readable)) // columns)
 figure, panels = plt.subplots(lines, columns, figsize=(4 * columns, 4.2 * lines), squeeze=False, layout="constrained")
 for axes in panels.flat[len(readable) :]:
     axes.set_axis_off()
 for axes, row in zip(panels.flat, readable, strict=False):
-    frame = Frame(row["seen"].shape, row["stack"].spacing)
-    frame.show(axes, row["seen"], gamma=0.5, dimmed=row["tree"] is not None)
+    frame = nkd.Frame(row["seen"].shape, row["stack"].spacing)
+    frame.draw_volume(axes, row["seen"], dimmed=row["tree"] is not None)
     if row["tree"] is not None:
-        frame.trace(axes, row["tree"])
-    frame.scale_bar(axes)
+        frame.draw_tree(axes, row["tree"])
+    frame.draw_scale_bar(axes)
     axes.set(title=f"{row['stack'].name}: {row['use']}", xticks=[], yticks=[])
 if len(readable) > 12:
     print(f"the first 12 of {len(readable)}")
 
 # %% [markdown]
-# *Maximum projections along z; the annotation in blue, its root orange; what could not be read is left out.* Look at every one: a tree that is some slices too deep looks right from above. Click or drag in the planes (without a kernel this is a still picture):
+# *Maximum projections along z; the annotation in purple, its root in orange; what could not be read is left out.* Look at every one: a tree that is some slices too deep looks right from above. Click or drag in the planes (without a kernel this is a still picture):
 
 # %%
 annotated = [row for row in rows if row["use"] == "annotated"]
@@ -190,7 +189,7 @@ if not annotated:
     raise ValueError(f"none of the {len(rows)} stacks in {STACKS} has an annotation that can be used: see above")
 first = annotated[0]
 volume = nkd.read_volume(first["stack"].volume, channel=CHANNEL)
-viewer = nkd.browse(volume, tree=first["tree"], spacing=first["stack"].spacing, slab=9)
+viewer = nkd.view_volume(volume, tree=first["tree"], spacing=first["stack"].spacing, slab=9)
 middle = first["tree"].zyx[len(first["tree"]) // 2].round().astype(int).clip(0, np.array(volume.shape) - 1)
 for axis, place in zip("zyx", middle.tolist(), strict=True):
     viewer.controls[axis].value = place  # what a click does
@@ -264,10 +263,10 @@ panels[0].set(
 )
 panels[0].legend(frameon=False)
 panels[0].spines[["top", "right"]].set_visible(False)
-frame = Frame(sample.volume.shape, sample.spacing)
+frame = nkd.Frame(sample.volume.shape, sample.spacing)
 for axes, mask, title in ((panels[1], as_written, "radii of the SWC"), (panels[2], sample.mask, "radii used")):
-    frame.show(axes, sample.volume, gamma=0.5, dimmed=True)
-    frame.overlay(axes, mask, "xy", ORANGE, alpha=0.6)
+    frame.draw_volume(axes, sample.volume, dimmed=True)
+    frame.draw_mask(axes, mask, opacity=0.6)
     axes.set(title=f"{sample.name}: {title}", xlabel="x (µm)", ylabel="y (µm)")
 
 # %% [markdown]
@@ -385,7 +384,7 @@ for key in ("dice", "length_f1"):
 if example:
     assert wins == [True]  # the tree, which is what it is for
 
-# %% mystnb={"image": {"alt": "The held-out stack, its annotation, the student's mask coloured by hit, missed and invented, and the traced tree."}}
+# %% mystnb={"image": {"alt": "The held-out stack, its annotation, the student's mask coloured by found, missed and invented, and the traced tree."}}
 one = judged[0]
 _ = nkd.plot_comparison(
     one.volume,
@@ -602,19 +601,19 @@ figure, panels = plt.subplots(lines, 4, figsize=(10, 3.3 * lines), layout="const
 for axes in panels.flat[len(cases) :]:
     axes.set_axis_off()
 for axes, (title, shown, tree, plane, size, number) in zip(panels.flat, cases, strict=False):
-    frame = Frame(shown.shape, size)
-    frame.show(axes, shown, plane, gamma=0.5, dimmed=tree is not None)
+    frame = nkd.Frame(shown.shape, size)
+    frame.draw_volume(axes, shown, plane, dimmed=tree is not None)
     if tree is not None:
-        frame.trace(axes, tree, plane)
+        frame.draw_tree(axes, tree, plane)
     axes.set(xticks=[], yticks=[], xlim=(0, frame.lengths[2]))
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(number, fontsize=8)
     axes.set_ylim(frame.lengths["zyx".index(plane[1])], 0)
-frame.scale_bar(panels[0, 0])
+frame.draw_scale_bar(panels[0, 0])
 print(*mended, sep="\n")
 
 # %% [markdown]
-# *Projections along z, the third from the end along y; trees in blue, roots orange.*
+# *Projections along z, the third from the end along y; trees in purple, roots in orange.*
 #
 # | what you see | the number | what to do |
 # |---|---|---|

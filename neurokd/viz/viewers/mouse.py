@@ -1,9 +1,11 @@
-"""The mouse over a picture in a notebook: the place of a click or a drag, for Python.
+"""The place of a click or a drag on a picture in a notebook.
 
-Plain ipywidgets know no clicks on an image. This widget shows nothing; it stands in the same box as an
-``ipywidgets.Image`` and tells where that image is touched. The picture itself stays an ordinary Image, so it is seen
-where anywidget is not.
+ipywidgets report no clicks on an image. This widget shows nothing; it stands in the same box as an
+``ipywidgets.Image`` and reports where that image is touched. The picture stays an ordinary Image, so that it
+is shown where anywidget is missing.
 """
+
+from __future__ import annotations
 
 import anywidget
 import traitlets
@@ -12,14 +14,14 @@ __all__ = ["Mouse"]
 
 
 class Mouse(anywidget.AnyWidget):
-    """Listen to the first image of the box that this stands in.
+    """Report clicks and drags on the first image of the box that this widget stands in.
 
     Attributes
     ----------
     drag
-        (stroke, x0, y0, x, y): a number for each time that the button goes down, where it went down and where the
-        mouse is now, in pixels of the picture, whatever size it is shown in. All are sent every time, since a busy
-        kernel skips what came between.
+        (stroke, x0, y0, x, y): a new number each time the button goes down, the place where it went down, and
+        the place of the mouse now. Places are pixels of the picture, whatever size it is shown in. All five
+        are sent every time, since a busy kernel skips messages.
     """
 
     _esm = """

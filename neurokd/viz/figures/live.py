@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from neurokd.viz.plot import plot_history
+from neurokd.viz.figures.history import plot_history
 
 __all__ = ["LivePlot"]
 
@@ -12,8 +12,8 @@ __all__ = ["LivePlot"]
 class LivePlot:
     """Redraw the loss and the validation Dice as the records of a run come in.
 
-    Give it to :func:`neurokd.training.loop.train` as ``callback``. The figure is replaced in place; what stands in a
-    saved notebook is its last state.
+    Give it to :func:`neurokd.training.loop.train` as ``callback``. The figure is replaced in place, and a
+    saved notebook holds its last state.
 
     Parameters
     ----------
@@ -23,12 +23,12 @@ class LivePlot:
     Raises
     ------
     ValueError
-        If ``every`` is less than 1.
+        `every` is below 1.
     """
 
     def __init__(self, *, every: int = 10) -> None:
         if every < 1:
-            raise ValueError(f"every is {every}; it must be at least 1")
+            raise ValueError(f"every must be at least 1, got {every}")
         self.every = every
         self.records: list[dict[str, float]] = []
         self._display: Any = None

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from neurokd.viz.live import LivePlot
+from neurokd.viz.figures.live import LivePlot
 
 
 @pytest.fixture
@@ -37,5 +37,5 @@ def test_draws_all_records_in_one_place_and_leaves_no_figure_open(shown):
 
 
 def test_bad_interval_is_named():
-    with pytest.raises(ValueError, match="every is 0"):
+    with pytest.raises(ValueError, match="every"):
         LivePlot(every=0)

@@ -1,4 +1,4 @@
-"""A teacher's tokens beside the slice that they were made of: false colours, likeness to one of them, attention.
+"""A teacher's tokens beside their slice: in false colours, by likeness to one of them, by attention.
 
 The four panels::
 
@@ -19,109 +19,34 @@ from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.intensity import scale_intensity
 from neurokd.data.volume import Spacing
-from neurokd.viz.canvas import COLOURS, Paper, grey_ramp, paint
+from neurokd.viz.colours import COLOURS
 from neurokd.viz.frame import Frame, bar_length
-from neurokd.viz.panel import Panel, around, locate
-from neurokd.viz.slabs import Axis, Slabs, grey_levels, resample
+from neurokd.viz.viewers.canvas import Paper, grey_ramp, paint
+from neurokd.viz.viewers.panel import Panel, around, locate
+from neurokd.viz.viewers.slabs import Axis, Slabs, grey_levels, resample
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from neurokd.models.teacher import Teacher
-    from neurokd.viz.widget import Viewer
 
-__all__ = ["features"]
+__all__ = ["Components", "TokenViews"]
 
 _MARGIN = 20  # pixels around a panel, for its title and the names of its axes
 _FITTED = 8  # slices that the principal components are taken from
 
 
-def features(
-    teacher: Teacher,
-    volume: ArrayLike,
-    *,
-    block: int | None = None,
-    magnification: float = 1.75,
-    slab: int = 1,
-    spacing: Spacing | None = None,
-    gamma: float = 0.5,
-    width: int = 640,
-) -> Viewer:
-    """Leaf through a volume as a 2D teacher sees it; click a place to see which tokens are like the one there.
-
-    The colours are the first three principal components of the tokens of eight slices, the same for every slice. Most
-    that tells tokens apart is where in the image they are; so those of a black image are taken off first, place by
-    place. The attention is that of the class token; a teacher that has none has no such panel. A slice that was not
-    seen before takes two passes through the teacher; those seen last are kept.
-
-    Parameters
-    ----------
-    teacher
-        From :func:`neurokd.models.teacher.load_teacher`.
-    volume
-        Intensities ``z y x``, not constant; scaled as in training.
-    block
-        Number of the block whose tokens are shown, from 0; None takes the middle one.
-    magnification
-        As in :meth:`neurokd.models.teacher.Teacher.feature_maps`.
-    slab
-        Slices of which the teacher sees the maximum, to begin with, at least 1.
-    spacing
-        Voxel size ``(z, y, x)`` in µm; None counts voxels.
-    gamma
-        Exponent of the display, > 0; below one lifts what is dim. The teacher does not see it.
-    width
-        Of the picture, pixels, at least 100.
-
-    Returns
-    -------
-    Viewer
-        As the last expression of a cell it shows itself. ``controls`` holds what moves it, by name: z, y, x, slab, and
-        head where there is attention.
-
-    Raises
-    ------
-    ValueError
-        Not a volume, a constant one, a block that the teacher does not have, or a setting out of range.
-    ImportError
-        Without ipywidgets, which come with ``neurokd[notebooks]``.
-
-    Examples
-    --------
-    >>> features(load_teacher(), volume, spacing=(0.4, 0.1, 0.1), slab=9)
-    """
-    from neurokd.viz.widget import Viewer, choice, cursor_sliders, place_text, slab_slider
-
-    views = TokenViews(
-        teacher, volume, block=block, magnification=magnification, slab=slab, spacing=spacing, gamma=gamma, width=width
-    )
-    controls = {
-        **cursor_sliders(views.shape, views.brightest),
-        "slab": slab_slider(slab, views.shape["z"]),
-    }
-    for name in ("z", "slab"):
-        controls[name].continuous_update = False  # each value costs passes through the teacher
-    if views.heads:
-        heads = [("mean of all", -1), *((str(head), head) for head in range(views.heads))]
-        controls["head"] = choice("head", heads)
-
-    def draw(z: int, y: int, x: int, slab: int, head: int = -1) -> tuple[NDArray[np.uint8], str]:
-        return views.draw(z, y, x, slab=slab, head=None if head < 0 else head), place_text(spacing, z, y, x)
-
-    return Viewer(draw, controls, lambda stroke, x0, y0, x, y: views.locate(x, y))
-
-
 class TokenViews:
-    """Slices, and what a teacher makes of them; takes what :func:`features` does.
+    """Draw slices and what a teacher makes of them; takes what :func:`neurokd.viz.viewers.features.view_features` does.
 
     Attributes
     ----------
     shape, brightest : dict
-        Of the volume and of its brightest voxel, by axis.
-    heads
-        Of the attention; 0 for a teacher without class token.
+        Shape of the volume and place of its brightest voxel, by axis.
+    heads : int
+        Number of heads of the attention; 0 for a teacher without class token.
     panels : dict
-        By what they show.
+        Panels by what they show: slice, tokens, likeness, attention.
     """
 
     def __init__(
@@ -142,9 +67,9 @@ class TokenViews:
         config = vit_config(teacher.vit)
         block = (config.depth - 1) // 2 if block is None else block
         if not 0 <= block < config.depth:
-            raise ValueError(f"block is {block}; the teacher has blocks 0 to {config.depth - 1}")
+            raise ValueError(f"block must be from 0 to {config.depth - 1}, got {block}")
         if width < 100 or slab < 1:
-            raise ValueError(f"width is {width} and slab {slab}; they must be at least 100 pixels and 1 slice")
+            raise ValueError(f"width must be at least 100 and slab at least 1, got {width} and {slab}")
         self._teacher, self._block, self._magnification = teacher, block, magnification
         self._scaled = scaled
         self.heads = config.heads if config.class_token else 0
@@ -194,12 +119,12 @@ class TokenViews:
         return unit @ unit[y * rows // self.shape["y"], x * columns // self.shape["x"]]
 
     def locate(self, column: float, row: float) -> dict[Axis, int]:
-        """Return the two coordinates that a place in the picture means, in voxels; none of them beside the panels."""
+        """Return the two coordinates of a place in the picture, in voxels; none of them beside the panels."""
         return locate(self.panels.values(), column, row)
 
     def _look(self, z: int, slab: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Show the teacher a slice: tokens ``y x d``, and the class token's attention ``heads y x``."""
-        from neurokd.models.attention import attention_maps
+        """Return the tokens ``y x d`` of a slice, and the class token's attention ``heads y x``."""
+        from neurokd.models.attention_maps import attention_maps
 
         low, high = around(z, slab, self.shape["z"])
         image = self._scaled[low:high].max(axis=0)
@@ -211,14 +136,15 @@ class TokenViews:
         return self._tokens(image), attention[0].float().cpu().numpy()
 
     def _tokens(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The tokens ``y x d`` of an image ``y x``."""
+        """Return the tokens ``y x d`` of an image ``y x``."""
         (tokens,) = self._teacher.feature_maps(self._input(image), [self._block], magnification=self._magnification)
         return rearrange(tokens[0].float().cpu().numpy(), "d y x -> y x d")
 
     def _input(self, image: NDArray[np.float32]) -> Tensor:
+        """Return an image ``y x`` as the teacher takes it."""
         import torch
 
-        return torch.from_numpy(image)[None, None].to(next(self._teacher.parameters()))
+        return torch.from_numpy(image)[None, None].to(next(self._teacher.parameters()))  # b c y x
 
     def _lay_out(self, frame: Frame, width: int) -> tuple[dict[str, Panel], Paper]:
         titles = {
@@ -253,12 +179,12 @@ class TokenViews:
 
 
 class Components:
-    """The first three principal components of tokens, as colours that stay the same for other tokens.
+    """Turn tokens into colours by the first three principal components of the tokens given here.
 
     Parameters
     ----------
     tokens
-        ``n d``.
+        Tokens ``n d`` that the components are fitted to.
     """
 
     def __init__(self, tokens: NDArray[np.float32]) -> None:
@@ -266,16 +192,16 @@ class Components:
         centred = (tokens - self._mean).astype(np.float64)
         _, vectors = np.linalg.eigh(centred.T @ centred)  # ascending
         axes = vectors[:, ::-1][:, :3]
-        # The sign of a component is arbitrary: what is rare, such as neurites, shall be bright.
+        # The sign of a component is arbitrary: rare things, such as neurites, are to be bright.
         self.axes = axes * np.where(((centred @ axes) ** 3).mean(axis=0) < 0, -1, 1)
         self._low, self._high = np.percentile(centred @ self.axes, (2, 98), axis=0)
 
     def rgb(self, tokens: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return colours ``... 3`` of tokens ``... d``: 0 and 1 are the 2nd and 98th percentile of those fitted."""
+        """Return the colours ``... 3`` of tokens ``... d``; the 2nd and 98th percentile of the fit are 0 and 1."""
         span = np.maximum(self._high - self._low, np.finfo(float).tiny)
         return np.clip(((tokens - self._mean) @ self.axes - self._low) / span, 0, 1)
 
 
 def cividis(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the colours ``y x 3`` of values in [0, 1]; what is below is shown as 0."""
+    """Return the colours ``y x 3`` of values in [0, 1]; lower values are shown as 0."""
     return matplotlib.colormaps["cividis"](np.clip(values, 0, 1))[..., :3]

@@ -1,4 +1,4 @@
-"""Leaf through a volume: three planes, a cursor, and what a threshold makes of it."""
+"""Three planes of a volume that share a cursor, and a threshold to try on it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from numpy.typing import ArrayLike
 
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing
-from neurokd.viz.planes import Planes
+from neurokd.viz.viewers.planes import Planes
 
 if TYPE_CHECKING:
-    from neurokd.viz.widget import Viewer
+    from neurokd.viz.viewers.widget import Viewer
 
-__all__ = ["browse"]
+__all__ = ["view_volume"]
 
 
-def browse(
+def view_volume(
     volume: ArrayLike,
     mask: ArrayLike | None = None,
     tree: Tree | None = None,
@@ -29,52 +29,54 @@ def browse(
     gamma: float = 0.5,
     width: int = 640,
 ) -> Viewer:
-    """Show three orthogonal planes of a volume that share a cursor; click or drag in one to move the others.
+    """Show three orthogonal planes of a volume; click or drag in one to move the others.
 
-    Sliders move the cursor, too, and set the thickness of the slab of which each plane shows the maximum, the
-    opacity of what lies over the image, and the threshold, with its Dice where the truth is known. A pixel counts
-    as found if any voxel of its column in the slab is.
+    Sliders also move the cursor. They set the thickness of the slab of which each plane shows the maximum,
+    the opacity of the colours over the image, and the threshold, with its Dice where the truth is known. A
+    pixel counts as found if any voxel of its column in the slab is found.
+    :func:`neurokd.viz.figures.projections.plot_projections` is the static picture.
 
     Parameters
     ----------
     volume
-        Intensities ``z y x``. Held two to eight times over as uint8, depending on what else is given.
+        Intensities ``z y x``. Two to eight copies as uint8 are held, depending on what else is given.
     mask
-        Boolean ``z y x``; or floats such as a probability, which the threshold cuts. With None it cuts the volume.
+        Boolean ``z y x``, or floats such as a probability, which the threshold cuts. None cuts the volume.
     tree
-        In voxels of `volume`; drawn where its tube cuts the slab.
+        Tree in voxels of `volume`; drawn where its tube cuts the slab.
     truth
-        Boolean ``z y x``.
+        Boolean ``z y x``; colours what is found, missed and invented.
     spacing
         Voxel size ``(z, y, x)`` in µm; None counts voxels.
     slab
-        Slices of the maximum to begin with, at least 1.
+        First thickness of the slab of which the maximum is shown, in slices, at least 1.
     threshold
-        To begin with, rounded to the nearest step of its slider. None takes 0.5 of a probability, the best against
-        `truth` of intensities, and marks none of them where there is no truth.
+        First threshold, rounded to the nearest step of its slider. None takes 0.5 for a probability. For
+        intensities it takes the best against `truth`; without a truth it marks nothing.
     gamma
         Exponent of the display, > 0; below one lifts what is dim.
     width
-        Of the picture, pixels, at least 100.
+        Width of the picture in pixels, at least 100.
 
     Returns
     -------
     Viewer
-        As the last expression of a cell it shows itself. ``controls`` holds the sliders by name: z, y, x, slab,
-        opacity, and threshold where there is something to cut.
+        A widget; as the last expression of a cell it is shown. ``controls`` holds its controls by name: z, y,
+        x, slab, opacity, and threshold where there is something to cut.
 
     Raises
     ------
     ValueError
-        Not a volume, a mask or truth of another shape, a setting out of range, or a threshold for a boolean mask.
+        The volume is no volume, mask or truth has another shape, a setting is out of range, or a threshold is
+        given for a boolean mask.
     ImportError
-        Without ipywidgets, which come with ``neurokd[notebooks]``.
+        ipywidgets are not installed; they come with ``neurokd[notebooks]``.
 
     Examples
     --------
-    >>> browse(volume, probability, truth=mask, spacing=(0.4, 0.1, 0.1), slab=9)
+    >>> view_volume(volume, probability, truth=mask, spacing=(0.4, 0.1, 0.1), slab=9)
     """
-    from neurokd.viz.widget import Viewer, choice, cursor_sliders, place_text, slab_slider, slider
+    from neurokd.viz.viewers.widget import Viewer, choice, cursor_sliders, place_text, slab_slider, slider
 
     planes = Planes(volume, mask, tree, truth=truth, spacing=spacing, gamma=gamma, width=width)
     controls = {
@@ -83,7 +85,7 @@ def browse(
         "opacity": slider("opacity", 0.8, 0, 1, step=0.05),
     }
     if len(planes.levels) == 1 and threshold is not None:
-        raise ValueError(f"threshold is {threshold}, but there is nothing to cut: give a probability instead of a mask")
+        raise ValueError(f"threshold must be None for a boolean mask, which it cannot cut, got {threshold}")
     if len(planes.levels) > 1:
         options = [(f"{level:.4g}", k) for k, level in enumerate(planes.levels)]
         controls["threshold"] = choice("threshold", options, _first_level(planes, mask is not None, threshold))
@@ -100,7 +102,7 @@ def browse(
 
 
 def _first_level(planes: Planes, is_probability: bool, threshold: float | None) -> int:
-    """The number of the level that is nearest to the threshold to begin with."""
+    """Return the number of the level that is nearest to the first threshold."""
     if threshold is None and not is_probability:
         return len(planes.levels) - 1 if planes.dice is None else int(planes.dice.argmax())
     wanted = 0.5 if threshold is None else threshold

@@ -1,6 +1,6 @@
-"""A tree and the stack that it was traced in, to be turned by the mouse.
+"""A tree and the stack that it was traced in, turned by the mouse.
 
-From where one looks, in degrees, and which axes lie across and down::
+The angles are in degrees; the table says which axes lie across and down::
 
     azimuth  elevation   across  down
     0        0           x       y
@@ -20,59 +20,61 @@ from PIL import Image, ImageDraw
 
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_volume
-from neurokd.viz.canvas import COLOURS, Paper, grey_ramp
+from neurokd.viz.colours import COLOURS
 from neurokd.viz.frame import Frame, bar_length
-from neurokd.viz.slabs import grey_levels, resample
+from neurokd.viz.viewers.canvas import Paper, grey_ramp
+from neurokd.viz.viewers.slabs import grey_levels, resample
 
 if TYPE_CHECKING:
-    from neurokd.viz.widget import Viewer
+    from neurokd.viz.viewers.widget import Viewer
 
-__all__ = ["tree3d"]
+__all__ = ["view_tree"]
 
-_SIDE = 160  # the stack is drawn in at most so many cubes along its longest side
-_CUBES = 150_000  # the brightest of them, so that a turn takes milliseconds
-_DEGREES = 0.4  # of a turn, for each pixel that the mouse moves
+_SIDE = 160  # most cubes along the longest side of the stack
+_CUBES = 150_000  # most cubes drawn, the brightest, so that a turn takes milliseconds
+_DEGREES = 0.4  # degrees of a turn for each pixel that the mouse moves
 
 
-def tree3d(
+def view_tree(
     volume: ArrayLike, tree: Tree, *, spacing: Spacing | None = None, gamma: float = 0.5, width: int = 560
 ) -> Viewer:
-    """Show a tree over the maximum projection of its stack, from any side; drag to turn it.
+    """Show a tree over the maximum projection of its stack from any side; drag to turn it.
 
-    The projection is parallel, so that its scale bar holds everywhere, and what is far away is darker. Of the stack
-    it shows the brightest parts. :func:`neurokd.viz.plot.plot_projections` is the static picture from three sides.
+    The projection is parallel, so that its scale bar holds everywhere. Parts of the tree that are far away
+    are darker. Only the brightest parts of the stack are shown.
+    :func:`neurokd.viz.figures.projections.plot_projections` is the static picture.
 
     Parameters
     ----------
     volume
         Intensities ``z y x``.
     tree
-        In voxels of `volume`.
+        Tree in voxels of `volume`.
     spacing
         Voxel size ``(z, y, x)`` in µm; None counts voxels.
     gamma
         Exponent of the display, > 0; below one lifts what is dim.
     width
-        Of the picture, pixels, at least 100.
+        Width of the picture in pixels, at least 100.
 
     Returns
     -------
     Viewer
-        As the last expression of a cell it shows itself. ``controls`` holds the sliders by name: azimuth and elevation
-        in degrees, and image, the brightness of the stack from 0 to 1.
+        A widget; as the last expression of a cell it is shown. ``controls`` holds its controls by name:
+        azimuth and elevation in degrees, and image, the brightness of the stack from 0 to 1.
 
     Raises
     ------
     ValueError
-        Not a volume, or a setting out of range.
+        The volume is no volume, or a setting is out of range.
     ImportError
-        Without ipywidgets, which come with ``neurokd[notebooks]``.
+        ipywidgets are not installed; they come with ``neurokd[notebooks]``.
 
     Examples
     --------
-    >>> tree3d(volume, trace(probability), spacing=(0.4, 0.1, 0.1))
+    >>> view_tree(volume, trace(probability), spacing=(0.4, 0.1, 0.1))
     """
-    from neurokd.viz.widget import Viewer, slider
+    from neurokd.viz.viewers.widget import Viewer, slider
 
     turntable = Turntable(volume, tree, spacing=spacing, gamma=gamma, width=width)
     controls = {
@@ -96,26 +98,26 @@ def tree3d(
 
 
 class Turntable:
-    """The brightest cubes of a stack and a tree, around their common centre; takes what :func:`tree3d` does.
+    """Turn the brightest cubes of a stack, and a tree; takes what :func:`view_tree` does.
 
     Attributes
     ----------
-    zoom
-        Pixels a cube, along an edge.
-    side
-        Of the square picture without its legend, pixels; its centre is the middle of the cube in the middle.
+    zoom : int
+        Edge of a cube in pixels.
+    side : int
+        Side of the square picture without its legend, in pixels; its centre is the middle of the middle cube.
     """
 
     def __init__(self, volume: ArrayLike, tree: Tree, *, spacing: Spacing | None, gamma: float, width: int) -> None:
         volume = check_volume(volume)
         if width < 100:
-            raise ValueError(f"width is {width}; it must be at least 100 pixels")
+            raise ValueError(f"width must be at least 100 pixels, got {width}")
         frame = Frame(volume.shape, spacing)
         codes, levels = grey_levels(volume)
         edge = max(max(frame.lengths) / _SIDE, min(frame.spacing))  # µm
         counts = tuple(max(1, round(length / edge)) for length in frame.lengths)
         cubes = resample(codes, counts)
-        order = np.argsort(cubes, axis=None, kind="stable")[-_CUBES:]  # the brightest come last, and so on top
+        order = np.argsort(cubes, axis=None, kind="stable")[-_CUBES:]  # the brightest last, on top
         middle = np.array(counts) // 2
         self._cubes = (np.stack(np.unravel_index(order, counts), axis=1) - middle)[:, ::-1].astype(np.float32)
         self._greys = grey_ramp(levels, cubes.max(axis=0), gamma=gamma)[cubes.ravel()[order]].astype(np.float32)
@@ -125,25 +127,26 @@ class Turntable:
         self.side = 2 * half * self.zoom
         fine = tree.resample(0.7 * edge / self.zoom / max(frame.spacing)) if len(tree) > 1 else tree
         sizes, centre = (np.array(triple[::-1]) for triple in (frame.spacing, (middle + 0.5) * edge))
-        self._nodes = ((fine.xyz + 0.5) * sizes - centre) / edge  # x y z in cubes from the centre, as the cubes are
+        self._nodes = ((fine.xyz + 0.5) * sizes - centre) / edge  # x y z in cubes from the centre
         bar = bar_length(max(frame.lengths))
         legend = {"tree": "tree", "root": "root"}
         self._paper = Paper(self.side, self.side, legend, (bar / edge * self.zoom, f"{bar:g} {frame.unit}"))
 
     def draw(self, azimuth: float, elevation: float, *, image: float) -> NDArray[np.uint8]:
-        """Draw it from one side.
+        """Draw stack and tree from one side.
 
         Parameters
         ----------
         azimuth, elevation
-            Degrees: first turned about y by `azimuth`, then about the picture's horizontal by `elevation`.
+            Angles in degrees: first a turn about y by `azimuth`, then about the picture's horizontal by
+            `elevation`.
         image
             Brightness of the stack, from 0 to 1.
 
         Returns
         -------
         NDArray[uint8]
-            ``y x 3``, the picture.
+            The picture ``y x 3``.
         """
         turn = rotation(azimuth, elevation)
         right, down, _ = np.rint(self._cubes @ turn.T.astype(np.float32)).astype(int).T + self._half

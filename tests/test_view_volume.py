@@ -13,9 +13,10 @@ from PIL import Image
 
 import neurokd
 from neurokd.data.swc import Tree
-from neurokd.viz.canvas import COLOURS, NUMBER, Paper, grey_ramp, judge, paint, png
-from neurokd.viz.planes import Planes
-from neurokd.viz.slabs import Slabs, dice_by_level, grey_levels, resample
+from neurokd.viz.colours import COLOURS
+from neurokd.viz.viewers.canvas import NUMBER, Paper, grey_ramp, judge, paint, png
+from neurokd.viz.viewers.planes import Planes
+from neurokd.viz.viewers.slabs import Slabs, dice_by_level, grey_levels, resample
 
 RNG = np.random.default_rng(0)
 SHAPE = (6, 8, 10)
@@ -115,12 +116,12 @@ def test_colours_lie_over_the_grey_by_their_opacity() -> None:
     np.testing.assert_allclose(half, (np.array(rgb("mask")) + codes[0][:, None]) / 2, atol=1)
 
 
-def test_a_column_with_a_hit_is_found_with_a_true_voxel_missed_else_invented() -> None:
+def test_a_column_counts_as_found_else_as_missed_else_as_invented() -> None:
     predicted = np.array([[True, True, False, False, True]])
     truth = np.array([[True, False, True, False, True]])
-    hit = np.array([[True, False, False, False, False]])  # the last column has both, but nowhere in one voxel
+    found = np.array([[True, False, False, False, False]])  # the last column has both, but nowhere in one voxel
     names = ["found", "invented", "missed", None, "missed"]
-    np.testing.assert_array_equal(judge(predicted, truth, hit)[0], [NUMBER.get(name, 0) for name in names])
+    np.testing.assert_array_equal(judge(predicted, truth, found)[0], [NUMBER.get(name, 0) for name in names])
     np.testing.assert_array_equal(judge(predicted, None, None)[0], predicted[0] * NUMBER["mask"])
 
 
@@ -272,7 +273,7 @@ def shown(widget) -> np.ndarray:
 
 def test_controls_redraw_the_planes() -> None:
     volume, truth = VOLUMES["probability"], RNG.random(SHAPE) < 0.2
-    widget = neurokd.browse(volume, truth=truth, spacing=(2, 1, 1))
+    widget = neurokd.view_volume(volume, truth=truth, spacing=(2, 1, 1))
     assert list(widget.controls) == ["z", "y", "x", "slab", "opacity", "threshold"]
     planes = Planes(volume, truth=truth, spacing=(2, 1, 1))
     best = int(planes.dice.argmax())
@@ -285,7 +286,7 @@ def test_controls_redraw_the_planes() -> None:
 
 
 def test_a_click_moves_the_cursor_and_draws_once(monkeypatch) -> None:
-    widget = neurokd.browse(VOLUMES["uint8"])
+    widget = neurokd.view_volume(VOLUMES["uint8"])
     planes = Planes(VOLUMES["uint8"])
     drawn = []
     monkeypatch.setattr(widget, "_draw", lambda **values: drawn.append(values) or (np.zeros((2, 2, 3), np.uint8), ""))
@@ -302,17 +303,17 @@ def test_a_click_moves_the_cursor_and_draws_once(monkeypatch) -> None:
 
 def test_the_threshold_begins_where_it_was_asked_to() -> None:
     volume, truth = VOLUMES["uint16"], RNG.random(SHAPE) < 0.2
-    first = neurokd.browse(volume).controls["threshold"]
+    first = neurokd.view_volume(volume).controls["threshold"]
     assert first.options[first.value][0] == f"{volume.max():.4g}"  # nothing is marked
-    half = neurokd.browse(volume, VOLUMES["probability"], truth=truth).controls["threshold"]
+    half = neurokd.view_volume(volume, VOLUMES["probability"], truth=truth).controls["threshold"]
     assert half.options[half.value][0] == "0.5"
-    near = neurokd.browse(volume, VOLUMES["probability"], threshold=0.2).controls["threshold"]
+    near = neurokd.view_volume(volume, VOLUMES["probability"], threshold=0.2).controls["threshold"]
     assert near.options[near.value][0] == "0.2"
-    assert "threshold" not in neurokd.browse(volume, truth).controls  # there is nothing to cut
+    assert "threshold" not in neurokd.view_volume(volume, truth).controls  # there is nothing to cut
 
 
 def test_without_a_kernel_the_picture_stands_in_its_place() -> None:
-    bundle = neurokd.browse(VOLUMES["uint8"])._repr_mimebundle_()
+    bundle = neurokd.view_volume(VOLUMES["uint8"])._repr_mimebundle_()
     assert set(bundle) >= {"application/vnd.jupyter.widget-view+json", "image/png"}
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
 
@@ -320,25 +321,25 @@ def test_without_a_kernel_the_picture_stands_in_its_place() -> None:
 def test_bad_input_is_named() -> None:
     volume = VOLUMES["uint8"]
     with pytest.raises(ValueError, match="3 axes"):
-        neurokd.browse(volume[0])
+        neurokd.view_volume(volume[0])
     with pytest.raises(ValueError, match=r"mask has shape \(5, 8, 10\)"):
-        neurokd.browse(volume, volume[1:] > 3)
+        neurokd.view_volume(volume, volume[1:] > 3)
     with pytest.raises(ValueError, match=r"mask has shape \(5, 8, 10\)"):
-        neurokd.browse(volume, VOLUMES["probability"][1:])
+        neurokd.view_volume(volume, VOLUMES["probability"][1:])
     with pytest.raises(ValueError, match="truth must be boolean"):
-        neurokd.browse(volume, truth=VOLUMES["probability"])
+        neurokd.view_volume(volume, truth=VOLUMES["probability"])
     with pytest.raises(ValueError, match="mask has 1 voxels that are NaN"):
-        neurokd.browse(volume, np.where(np.arange(480).reshape(SHAPE) == 3, np.nan, 0.5))
+        neurokd.view_volume(volume, np.where(np.arange(480).reshape(SHAPE) == 3, np.nan, 0.5))
     with pytest.raises(ValueError, match=r"threshold is 0\.3, but there is nothing to cut"):
-        neurokd.browse(volume, volume > 9, threshold=0.3)
+        neurokd.view_volume(volume, volume > 9, threshold=0.3)
     for setting, value in (("gamma", 0), ("width", 20), ("slab", 0), ("spacing", (1, 0, 1))):
         with pytest.raises(ValueError, match=setting):
-            neurokd.browse(volume, **{setting: value})
+            neurokd.view_volume(volume, **{setting: value})
 
 
 def test_without_anywidget_the_sliders_do(monkeypatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    widget = neurokd.browse(VOLUMES["uint8"])
+    widget = neurokd.view_volume(VOLUMES["uint8"])
     assert not any(hasattr(child, "drag") for child in widget.children)
     widget.controls["z"].value = 1
     planes = Planes(VOLUMES["uint8"])
@@ -347,9 +348,9 @@ def test_without_anywidget_the_sliders_do(monkeypatch) -> None:
 
 
 def test_without_ipywidgets_it_says_what_brings_them() -> None:
-    code = "import sys; sys.modules['ipywidgets'] = None; import neurokd; neurokd.browse([[[0, 1]]])"
+    code = "import sys; sys.modules['ipywidgets'] = None; import neurokd; neurokd.view_volume([[[0, 1]]])"
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "ImportError: viewers need ipywidgets, which come with neurokd[notebooks]" in failed.stderr
+    assert "neurokd[notebooks]" in failed.stderr
 
 
 # --- any figure
@@ -361,7 +362,7 @@ def test_a_figure_follows_its_controls_and_is_closed() -> None:
     def draw(grey: float):
         return plt.figure(figsize=(1, 1), dpi=20, facecolor=str(grey))
 
-    viewer = neurokd.explore(draw, grey=ipywidgets.FloatSlider(0, min=0, max=1))
+    viewer = neurokd.view_figure(draw, grey=ipywidgets.FloatSlider(0, min=0, max=1))
     assert shown(viewer).shape == (20, 20, 3) and (shown(viewer) == 0).all()
     viewer.controls["grey"].value = 1.0
     assert (shown(viewer) == 255).all()

@@ -1,8 +1,8 @@
-"""Three orthogonal planes of a volume as one picture, made anew in a few milliseconds for every place of the cursor.
+"""Three orthogonal planes of a volume as one picture, drawn in a few milliseconds for any cursor.
 
 x              z
 ┌────────┐      ┌─────┐
-y│   xy   │     y│ zy  │     all planes in one scale (pixels a µm), so a voxel that is longer in z looks longer
+y│   xy   │     y│ zy  │     all in one scale (pixels a µm): a voxel that is longer in z looks longer
 └────────┘      └─────┘
 x
 ┌────────┐
@@ -11,15 +11,18 @@ z│   xz   │                  the cross marks the cursor in all three
 ▬ 10 µm  ■ mask  ▬ tree
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.swc import Tree
 from neurokd.data.volume import Spacing, check_mask, check_volume
-from neurokd.viz.canvas import NUMBER, Paper, grey_ramp, paint
+from neurokd.viz.colours import VERDICTS
 from neurokd.viz.frame import Frame, bar_length
-from neurokd.viz.panel import Overlay, Panel, around, locate
-from neurokd.viz.slabs import Axis, Slabs, dice_by_level, grey_levels, resample
+from neurokd.viz.viewers.canvas import NUMBER, Paper, grey_ramp, paint
+from neurokd.viz.viewers.panel import Overlay, Panel, around, locate
+from neurokd.viz.viewers.slabs import Axis, Slabs, dice_by_level, grey_levels, resample
 
 __all__ = ["Planes"]
 
@@ -27,40 +30,41 @@ _MARGIN = 20  # pixels around a plane, for the names of its axes
 
 
 class Planes:
-    """Volume, mask and tree, ready to be drawn at any cursor.
+    """Draw volume, mask and tree at any cursor.
 
     Parameters
     ----------
     volume
         Intensities ``z y x``.
     mask
-        Boolean ``z y x``; or floats (a probability), to be cut at a threshold; None cuts the volume itself.
+        Boolean ``z y x``, or floats such as a probability, to be cut at a threshold; None cuts the volume
+        itself.
     tree
-        In voxels of `volume`.
+        Tree in voxels of `volume`.
     truth
-        Boolean ``z y x``: colours what is found, missed and invented, and gives the Dice.
+        Boolean ``z y x``; colours what is found, missed and invented, and gives the Dice.
     spacing
         Voxel size ``(z, y, x)`` in µm; None counts voxels.
     gamma
         Exponent of the display, > 0.
     width
-        Of the picture, pixels, at least 100; a volume that is long in z or y gets a narrower one.
+        Width of the picture in pixels, at least 100; a volume that is long in z or y gets a narrower picture.
 
     Attributes
     ----------
     levels : NDArray
-        (n,) the thresholds; one alone for a boolean mask.
+        Thresholds (n,); a boolean mask has one.
     dice : NDArray or None
-        (n,) foreground Dice against the truth at each of them.
+        Foreground Dice (n,) against the truth at each threshold.
     panels : tuple of Panel
-        xy, zy, xz.
+        The panels xy, zy and xz.
     brightest : dict
-        Coordinates of the brightest voxel (the first of several), by axis.
+        Coordinates of the brightest voxel by axis; of several, the first.
 
     Raises
     ------
     ValueError
-        Not a volume, a mask or truth of another shape, or gamma or width out of range.
+        The volume is no volume, mask or truth has another shape, or gamma or width is out of range.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class Planes:
     ) -> None:
         volume = check_volume(volume)
         if width < 100:
-            raise ValueError(f"width is {width}; it must be at least 100 pixels")
+            raise ValueError(f"width must be at least 100 pixels, got {width}")
         self.shape: dict[Axis, int] = dict(zip("zyx", volume.shape, strict=True))
         self.frame = Frame(volume.shape, spacing)
         codes, levels = grey_levels(volume)
@@ -90,7 +94,7 @@ class Planes:
             if mask.dtype.kind != "f":
                 mask = check_mask(mask, shape=volume.shape)
             elif check_volume(mask, name="mask").shape != volume.shape:
-                raise ValueError(f"mask has shape {mask.shape}, its volume {volume.shape}")
+                raise ValueError(f"mask must have the shape of the volume, {volume.shape}, got {mask.shape}")
             codes, self.levels = grey_levels(mask)
             cut = Slabs(codes)
         self.dice: NDArray[np.float64] | None = None
@@ -109,18 +113,18 @@ class Planes:
         Parameters
         ----------
         z, y, x
-            The cursor, a voxel.
+            Voxel of the cursor.
         slab
             Slices around the cursor of which each plane shows the maximum, at least 1; fewer at the borders.
         level
-            What is brighter than ``levels[level]`` is marked; None marks nothing.
+            Voxels above ``levels[level]`` are marked; None marks nothing.
         opacity
-            Of mask and tree, from 0 to 1.
+            Opacity of mask and tree, from 0 to 1.
 
         Returns
         -------
         NDArray[uint8]
-            ``y x 3``, the picture.
+            The picture ``y x 3``.
         """
         picture, cursor = self._paper.pixels(), {"z": z, "y": y, "x": x}
         for panel in self.panels:
@@ -135,10 +139,11 @@ class Planes:
         return picture
 
     def locate(self, column: float, row: float) -> dict[Axis, int]:
-        """Return the two coordinates that a place in the picture means, in voxels; none of them beside the planes."""
+        """Return the two coordinates of a place in the picture, in voxels; none of them beside the planes."""
         return locate(self.panels, column, row)
 
     def _lay_out(self, width: int, has_tree: bool) -> None:
+        """Give each plane its panel, and draw what does not change."""
         depth, height, across = self.frame.lengths
         pixel = max((across + depth) / (width - 4 * _MARGIN), (height + depth) / (1.2 * width))  # µm
         z, y, x = (max(1, round(length / pixel)) for length in self.frame.lengths)
@@ -150,7 +155,7 @@ class Planes:
         )
         entries = {"mask": "mask" if len(self.levels) == 1 else "above threshold"}
         if self.dice is not None:
-            entries = {name: name for name in ("found", "missed", "invented")}
+            entries = {name: name for name in VERDICTS}
         if has_tree:
             entries["tree"] = "tree"
         bar = bar_length(across)
@@ -162,7 +167,7 @@ class Planes:
             self._paper.write(panel.left - _MARGIN / 2, panel.top + panel.rows / 2, panel.plane[1])
 
     def _dense(self, tree: Tree) -> dict[str, NDArray[np.float64]]:
-        """Points of the tree so close that they touch in the picture, and their radii, all in voxels."""
+        """Return points of the tree that touch in the picture, and their radii, all in voxels."""
         step = 0.7 * min(
             voxels / n for one in self.panels for voxels, n in zip(one.voxels, one.size[::-1], strict=True)
         )

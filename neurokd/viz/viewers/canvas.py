@@ -1,7 +1,9 @@
-"""Pixels of the viewers: colours over grey, text, legend and scale bar, and the PNG of it all.
+"""The pixels of a viewer: colours over grey, text, legend and scale bar, and the PNG file of it all.
 
 codes (grey) + labels (what is on top) --paint--> RGB --png--> bytes
 """
+
+from __future__ import annotations
 
 import io
 from collections.abc import Mapping
@@ -13,26 +15,23 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from neurokd.viz.frame import GREEN, ORANGE, PURPLE, SKY, YELLOW
+from neurokd.viz.colours import COLOURS
 
-__all__ = ["COLOURS", "NUMBER", "Paper", "grey_ramp", "judge", "paint", "png"]
+__all__ = ["NUMBER", "Paper", "grey_ramp", "judge", "paint", "png"]
 
-# What a pixel shows on top of the image, 0, which is grey (so what is found cannot be white, as it is on black).
-COLOURS = {
-    "mask": ORANGE, "invented": SKY, "missed": ORANGE, "found": GREEN, "tree": PURPLE, "root": ORANGE, "cursor": YELLOW,
-}  # fmt: skip
+# The number of what a pixel shows on top of the image; the image itself is 0.
 NUMBER = {name: number for number, name in enumerate(COLOURS, 1)}
 _TEXT, _LINE = 12, 16  # size of the text and height of a line of it, pixels
 
 
 def grey_ramp(levels: NDArray[Any], projection: NDArray[np.uint8], *, gamma: float) -> NDArray[np.float64]:
-    """Return the grey in [0, 1] of each code (256,): black at zero or the least level, white at the brightest.
+    """Return the grey in [0, 1] of each code (256,), black at zero or the least level, white at the brightest.
 
-    The brightest 0.5 % of what is not black in the projection ``y x`` are cut, as in :meth:`Frame.show`, for a soma is
-    far brighter than its neurites.
+    The brightest 0.5 % of what is not black in the projection ``y x`` are cut, as in
+    :meth:`Frame.draw_volume`, for a soma is far brighter than its neurites.
     """
     if not gamma > 0:
-        raise ValueError(f"gamma is {gamma}; it must be above 0")
+        raise ValueError(f"gamma must be above 0, got {gamma}")
     lit = projection[projection > 0]
     brightest = int(np.percentile(lit, 99.5)) if lit.size else 0
     values = levels.astype(float)[np.minimum(np.arange(256), len(levels) - 1)]
@@ -43,42 +42,45 @@ def grey_ramp(levels: NDArray[Any], projection: NDArray[np.uint8], *, gamma: flo
 def paint(
     codes: NDArray[np.uint8], labels: NDArray[np.uint8], ramp: NDArray[np.float64], *, opacity: float
 ) -> NDArray[np.uint8]:
-    """Return ``y x 3``: the grey of each code, under the colour of each label."""
+    """Return pixels ``y x 3``: the grey of each code, under the colour of each label."""
     table = np.repeat(ramp[None, :, None], 1 + len(COLOURS), axis=0) * np.ones(3)
     for name, number in NUMBER.items():
         share = 0.6 if name == "cursor" else opacity
         table[number] = (1 - share) * table[number] + share * np.array(to_rgb(COLOURS[name]))
-    table = np.rint(255 * table).astype(np.uint8).reshape(-1, 3)
+    table = np.rint(255 * table).astype(np.uint8).reshape(-1, 3)  # (label code) 3
     return table.take(labels.astype(np.intp) * 256 + codes, axis=0)
 
 
 def judge(
-    predicted: NDArray[np.bool_], truth: NDArray[np.bool_] | None, hit: NDArray[np.bool_] | None
+    predicted: NDArray[np.bool_], truth: NDArray[np.bool_] | None, found: NDArray[np.bool_] | None
 ) -> NDArray[np.uint8]:
-    """Return the label of each pixel of a projection: found if any voxel of its column is a hit, else as it is.
+    """Return the label of each pixel of a projection: found, missed, invented, or nothing.
+
+    A pixel counts as found if any voxel of its column is, else as missed if any is, else as invented.
 
     Parameters
     ----------
-    predicted, truth, hit
-        ``y x``: whether any voxel of the column is predicted, true, both. Without a truth the prediction is a mask.
+    predicted, truth, found
+        Boolean ``y x``: any voxel of the column is predicted, is true, is both. Without a truth the
+        prediction is a mask.
     """
-    if truth is None or hit is None:
+    if truth is None or found is None:
         return np.where(predicted, np.uint8(NUMBER["mask"]), np.uint8(0))
     labels = np.where(predicted, np.uint8(NUMBER["invented"]), np.uint8(0))
     labels[truth] = NUMBER["missed"]
-    labels[hit] = NUMBER["found"]
+    labels[found] = NUMBER["found"]
     return labels
 
 
 class Paper:
-    """A white sheet with what does not change: names of axes, legend, scale bar.
+    """Draw on a white sheet what does not change: names of axes, legend, scale bar.
 
     Parameters
     ----------
     width, height
-        Pixels, without the lines of the legend, which are added below.
+        Size in pixels, without the lines of the legend, which are added below.
     entries
-        Labels for the legend, each with its text.
+        Text of the legend for each name of a colour.
     bar
         Length of the scale bar in pixels, and its text.
     """
@@ -103,9 +105,9 @@ class Paper:
             self.write(left + size + 6, middle, text, anchor="lm")
 
     def write(self, x: float, y: float, text: str, *, anchor: str = "mm", most: float = np.inf) -> None:
-        """Write black text, its end left out where it is longer than `most` pixels.
+        """Write black text and cut it where it is longer than `most` pixels.
 
-        `anchor` as in Pillow: "mm" is centred on the place, "lm" begins there.
+        `anchor` is Pillow's: "mm" centres the text on the place, "lm" begins it there.
         """
         whole = text
         while len(text) > 1 and self.font.getlength(text) > most:
@@ -123,7 +125,7 @@ class Paper:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return the PNG file of ``y x 3``; packed lightly, for speed."""
+    """Return the PNG file of pixels ``y x 3``, packed lightly for speed."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()

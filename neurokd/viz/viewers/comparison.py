@@ -1,4 +1,4 @@
-"""Several predictions of one volume side by side: what each has found, missed and invented."""
+"""Several predictions of one volume side by side: what each of them found, missed and invented."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.volume import Spacing, check_mask, check_volume
 from neurokd.evaluation.voxels import dice
-from neurokd.viz.canvas import Paper, grey_ramp, paint
+from neurokd.viz.colours import VERDICTS
 from neurokd.viz.frame import Frame, bar_length
-from neurokd.viz.panel import ALONG, Overlay, Panel, around, locate
-from neurokd.viz.slabs import Axis, Slabs, grey_levels, resample
+from neurokd.viz.viewers.canvas import Paper, grey_ramp, paint
+from neurokd.viz.viewers.panel import ALONG, Overlay, Panel, around, locate
+from neurokd.viz.viewers.slabs import Axis, Slabs, grey_levels, resample
 
 if TYPE_CHECKING:
-    from neurokd.viz.widget import Viewer
+    from neurokd.viz.viewers.widget import Viewer
 
-__all__ = ["compare"]
+__all__ = ["view_comparison"]
 
 _MARGIN = 20  # pixels around a panel, for its title and the names of its axes
 
 
-def compare(
+def view_comparison(
     volume: ArrayLike,
     truth: ArrayLike,
     predictions: Mapping[str, ArrayLike],
@@ -34,10 +35,11 @@ def compare(
     gamma: float = 0.5,
     width: int = 900,
 ) -> Viewer:
-    """Show one plane of a volume once for each prediction, with what is found, missed and invented in colours.
+    """Show one plane of a volume once for each prediction, coloured by found, missed and invented.
 
-    All panels share a cursor: click or drag in one to move it. A pixel counts as found if any voxel of its column in
-    the slab is. :func:`neurokd.viz.plot.plot_comparison` is the static picture of one prediction.
+    All panels share a cursor: click or drag in one to move it. A pixel counts as found if any voxel of its
+    column in the slab is found. :func:`neurokd.viz.figures.projections.plot_comparison` is the static picture
+    of one prediction.
 
     Parameters
     ----------
@@ -46,36 +48,38 @@ def compare(
     truth
         Boolean ``z y x``.
     predictions
-        Boolean ``z y x`` each, by name.
+        Masks by name, each boolean ``z y x``.
     spacing
         Voxel size ``(z, y, x)`` in µm; None counts voxels.
     slab
-        Slices of the maximum to begin with, at least 1; None takes all.
+        First thickness of the slab of which the maximum is shown, in slices, at least 1; None takes all.
     columns
         Panels in a row, at least 1.
     gamma
         Exponent of the display, > 0; below one lifts what is dim.
     width
-        Of the picture, pixels, at least 100 for each column.
+        Width of the picture in pixels, at least 100 for each column.
 
     Returns
     -------
     Viewer
-        As the last expression of a cell it shows itself. ``controls`` holds what moves it, by name: plane, z, y, x,
-        slab, opacity.
+        A widget; as the last expression of a cell it is shown. ``controls`` holds its controls by name:
+        plane, z, y, x, slab, opacity.
 
     Raises
     ------
     ValueError
-        Not a volume, no prediction, masks of another shape or with more than two values, or a setting out of range.
+        There is no volume or no prediction, a mask has another shape or more than two values, or a setting is
+        out of range.
     ImportError
-        Without ipywidgets, which come with ``neurokd[notebooks]``.
+        ipywidgets are not installed; they come with ``neurokd[notebooks]``.
 
     Examples
     --------
-    >>> compare(volume, mask, {"scratch": first > 0.5, "from a teacher": second > 0.5}, spacing=(0.4, 0.1, 0.1))
+    >>> masks = {"scratch": first > 0.5, "from a teacher": second > 0.5}
+    >>> view_comparison(volume, truth, masks, spacing=(0.4, 0.1, 0.1))
     """
-    from neurokd.viz.widget import Viewer, choice, cursor_sliders, place_text, slab_slider, slider
+    from neurokd.viz.viewers.widget import Viewer, choice, cursor_sliders, place_text, slab_slider, slider
 
     panels = Comparison(volume, truth, predictions, spacing=spacing, columns=columns, gamma=gamma, width=width)
     controls = {
@@ -92,14 +96,14 @@ def compare(
 
 
 class Comparison:
-    """Predictions ready to be drawn at any cursor; takes what :func:`compare` does.
+    """Draw predictions at any cursor; takes what :func:`view_comparison` does.
 
     Attributes
     ----------
     shape : dict
-        Of the volume, by axis.
+        Shape of the volume, by axis.
     panels : dict
-        For each plane the panels, in the order of the predictions.
+        Panels of each plane, in the order of the predictions.
     """
 
     def __init__(
@@ -115,9 +119,9 @@ class Comparison:
     ) -> None:
         volume = check_volume(volume)
         if not predictions:
-            raise ValueError("there are no predictions to compare; give at least one, by name")
+            raise ValueError("predictions must hold at least one mask by name, got none")
         if columns < 1 or width < 100 * min(columns, len(predictions)):
-            raise ValueError(f"columns is {columns} and width {width}; at least 1, and 100 pixels for each")
+            raise ValueError(f"columns must be at least 1 and width 100 for each, got {columns} and {width}")
         truth = check_mask(truth, shape=volume.shape, name="truth")
         masks = {name: check_mask(mask, shape=volume.shape, name=name) for name, mask in predictions.items()}
         self.shape: dict[Axis, int] = dict(zip("zyx", volume.shape, strict=True))
@@ -132,7 +136,7 @@ class Comparison:
             self.panels[plane], self._papers[plane] = self._lay_out(frame, plane, titles, columns, width)
 
     def draw(self, plane: str, z: int, y: int, x: int, *, slab: int, opacity: float) -> NDArray[np.uint8]:
-        """Draw one plane through a voxel, ``y x 3``; for the rest see :class:`neurokd.viz.planes.Planes`."""
+        """Draw one plane through a voxel, ``y x 3``; see :meth:`neurokd.viz.viewers.planes.Planes.draw`."""
         picture, cursor = self._papers[plane].pixels(), {"z": z, "y": y, "x": x}
         low, high = around(cursor[ALONG[plane]], slab, self.shape[ALONG[plane]])
         codes = resample(self._volume.project(ALONG[plane], low, high), self.panels[plane][0].size)
@@ -143,7 +147,7 @@ class Comparison:
         return picture
 
     def locate(self, plane: str, column: float, row: float) -> dict[Axis, int]:
-        """Return the two coordinates that a place in the picture means, in voxels; none of them beside the panels."""
+        """Return the two coordinates of a place in the picture, in voxels; none of them beside the panels."""
         return locate(self.panels[plane], column, row)
 
     def _lay_out(
@@ -162,7 +166,7 @@ class Comparison:
         bar = bar_length(across)
         paper = Paper(
             panels[columns - 1].left + wide + _MARGIN, panels[-1].top + high + _MARGIN,
-            {name: name for name in ("found", "missed", "invented")}, (bar / pixel, f"{bar:g} {frame.unit}"),
+            {name: name for name in VERDICTS}, (bar / pixel, f"{bar:g} {frame.unit}"),
         )  # fmt: skip
         for panel, title in zip(panels, titles, strict=True):
             paper.write(panel.left + wide / 2, panel.top - _MARGIN / 2, title, most=wide + _MARGIN)

@@ -5,7 +5,7 @@ import torch
 from einops import rearrange, repeat
 from test_vit import ARCHITECTURES, randomised
 
-from neurokd.models.attention import attention_maps
+from neurokd.models.attention_maps import attention_maps
 from neurokd.models.families import vit_config
 from neurokd.models.inflate import inflate_state_dict
 from neurokd.models.rope import rotate

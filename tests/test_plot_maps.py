@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgba
-from test_plot import nothing_is_clipped_or_overlaps
+from test_figures import nothing_is_clipped_or_overlaps
 
-from neurokd.viz.features import plot_maps
-from neurokd.viz.frame import ORANGE
+from neurokd.viz.colours import COLOURS
+from neurokd.viz.figures.maps import plot_maps
 
 SPACING = (2.0, 0.5, 0.5)
 IMAGE = np.random.default_rng(0).random((20, 40))
@@ -36,7 +36,7 @@ def test_maps_lie_on_the_image_whatever_their_grid():
     np.testing.assert_array_equal(found["colours"].images[0].get_array(), colours)
     assert found["slice"].get_xlabel() == "x (µm)"
     (outline,) = found["slice"].collections
-    assert tuple(outline.get_edgecolor()[0]) == to_rgba(ORANGE)
+    assert tuple(outline.get_edgecolor()[0]) == to_rgba(COLOURS["mask"])
     nothing_is_clipped_or_overlaps(figure)
 
 
@@ -68,11 +68,11 @@ def test_rows_are_filled_and_the_rest_is_blank():
 @pytest.mark.parametrize(
     ("maps", "options", "match"),
     [
-        ({}, {}, "no maps"),
-        ({"a": np.ones(4)}, {}, r"map 'a' must be y x, or y x 3 for colours, got shape \(4,\)"),
-        ({"a": np.ones((2, 2))}, {"mark": (0, 2)}, r"mark is \(0, 2\); it must lie in maps that have one grid"),
-        ({"a": np.ones((2, 2)), "b": np.ones((4, 4))}, {"mark": (0, 0)}, "one grid"),
-        ({"a": np.ones((2, 2))}, {"mask": np.ones((4, 4), bool)}, "mask has shape"),
+        ({}, {}, "maps"),
+        ({"a": np.ones(4)}, {}, r"'a'.*\(4,\)"),
+        ({"a": np.ones((2, 2))}, {"mark": (0, 2)}, r"mark.*\(0, 2\)"),
+        ({"a": np.ones((2, 2)), "b": np.ones((4, 4))}, {"mark": (0, 0)}, "mark"),
+        ({"a": np.ones((2, 2))}, {"mask": np.ones((4, 4), bool)}, "mask"),
     ],
 )
 def test_bad_maps_are_named(maps, options, match):

@@ -9,8 +9,8 @@ from PIL import Image
 
 import neurokd
 from neurokd.data.swc import Tree
-from neurokd.viz.canvas import COLOURS
-from neurokd.viz.tree3d import Turntable, rotation
+from neurokd.viz.colours import COLOURS
+from neurokd.viz.viewers.tree import Turntable, rotation
 
 SHAPE = (7, 10, 13)
 VOLUME = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
@@ -97,7 +97,7 @@ def test_what_is_near_hides_what_is_far_and_is_brighter() -> None:
 
 
 def test_a_drag_turns_it_from_where_it_was() -> None:
-    widget = neurokd.tree3d(VOLUME, line((1, 2, 3), (9, 8, 6)), spacing=(2, 1, 1))
+    widget = neurokd.view_tree(VOLUME, line((1, 2, 3), (9, 8, 6)), spacing=(2, 1, 1))
     angles = lambda: (widget.controls["azimuth"].value, widget.controls["elevation"].value)  # noqa: E731
     widget.drag(1, 100, 100, 100, 100)
     assert angles() == (0, 0)
@@ -136,11 +136,11 @@ def test_a_large_stack_shows_its_brightest_voxel() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="3 axes"):
-        neurokd.tree3d(VOLUME[0], FAR_AWAY)
+    with pytest.raises(ValueError, match="volume"):
+        neurokd.view_tree(VOLUME[0], FAR_AWAY)
     for setting, value in (("gamma", 0), ("width", 20), ("spacing", (1, 1))):
         with pytest.raises(ValueError, match=setting):
-            neurokd.tree3d(VOLUME, FAR_AWAY, **{setting: value})
+            neurokd.view_tree(VOLUME, FAR_AWAY, **{setting: value})
 
 
 def test_the_colour_of_the_tree_is_that_of_the_legend() -> None:

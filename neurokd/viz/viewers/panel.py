@@ -1,13 +1,16 @@
-"""One plane of a volume in a picture: which pixels it takes, which voxel a pixel means, what a mask is on it."""
+"""One plane of a volume in a picture: its pixels, the voxel at each pixel, and the label of each pixel."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neurokd.viz.canvas import NUMBER, judge
-from neurokd.viz.slabs import Axis, Slabs, resample
+from neurokd.viz.viewers.canvas import NUMBER, judge
+from neurokd.viz.viewers.slabs import Axis, Slabs, resample
 
 __all__ = ["ALONG", "Overlay", "Panel", "around", "locate"]
 
@@ -17,14 +20,14 @@ _GAP = 6  # pixels of the cross left out around the cursor, so that what it poin
 
 @dataclass(frozen=True)
 class Panel:
-    """Where one plane lies in the picture.
+    """Hold where one plane lies in the picture.
 
-    Attributes
+    Parameters
     ----------
     plane
-        Its axes, across and down: "xy", "zy" or "xz".
+        Axes of the plane, across and down: "xy", "zy" or "xz".
     top, left, rows, columns
-        Place and size, pixels.
+        Place and size in pixels.
     voxels
         Size of the volume across and down.
     """
@@ -38,7 +41,7 @@ class Panel:
 
     @property
     def along(self) -> Axis:
-        """The axis that it is seen along."""
+        """The axis that the plane is seen along."""
         return ALONG[self.plane]
 
     @property
@@ -48,11 +51,11 @@ class Panel:
 
     @property
     def place(self) -> tuple[slice, slice]:
-        """Its pixels in the picture."""
+        """The pixels of the panel in the picture."""
         return slice(self.top, self.top + self.rows), slice(self.left, self.left + self.columns)
 
-    def pixels(self, across: NDArray[np.float64], down: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-        """Return columns and rows, from the panel's corner and not rounded, of coordinates in voxels."""
+    def pixels(self, across: NDArray[np.float64], down: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return columns and rows of coordinates in voxels, from the corner of the panel and not rounded."""
         return (across + 0.5) * self.columns / self.voxels[0], (down + 0.5) * self.rows / self.voxels[1]
 
     def mark_cursor(self, labels: NDArray[np.uint8], cursor: Mapping[Axis, int]) -> None:
@@ -63,14 +66,14 @@ class Panel:
 
 
 class Overlay:
-    """What is marked on a volume, and whether it is true.
+    """Label what is marked on a volume, and whether it is true.
 
     Parameters
     ----------
     cut
-        Codes to be cut at a level; of a mask 0 and 1, to be cut at 0.
+        Codes to be cut at a level; a mask holds 0 and 1 and is cut at 0.
     truth
-        Boolean; None where it is not known.
+        Boolean, or None where it is not known.
     """
 
     def __init__(self, cut: Slabs, truth: Slabs | None) -> None:
@@ -80,7 +83,7 @@ class Overlay:
     def labels(self, panel: Panel, low: int, high: int, level: int) -> NDArray[np.uint8]:
         """Return the label of each pixel of a panel that shows slices `low` to `high` - 1."""
 
-        def seen(slabs: Slabs) -> NDArray:
+        def seen(slabs: Slabs) -> NDArray[Any]:
             return resample(slabs.project(panel.along, low, high), panel.size)
 
         if self._truth is None or self._inside is None:
@@ -89,7 +92,7 @@ class Overlay:
 
 
 def locate(panels: Iterable[Panel], column: float, row: float) -> dict[Axis, int]:
-    """Return the two coordinates that a place in the picture means, in voxels; none of them beside the panels."""
+    """Return the two coordinates of a place in the picture, in voxels; none of them beside the panels."""
     for panel in panels:
         across, down = column - panel.left, row - panel.top
         if 0 <= down < panel.rows and 0 <= across < panel.columns:
@@ -99,5 +102,5 @@ def locate(panels: Iterable[Panel], column: float, row: float) -> dict[Axis, int
 
 
 def around(at: int, slab: int, size: int) -> tuple[int, int]:
-    """Return the first of `slab` slices around `at` and the one after the last, of `size` that there are."""
+    """Return the range of `slab` slices around `at`, first and one after the last, within `size` slices."""
     return max(0, at - (slab - 1) // 2), min(size, at + slab // 2 + 1)

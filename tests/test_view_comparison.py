@@ -8,8 +8,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 import neurokd
-from neurokd.viz.canvas import COLOURS
-from neurokd.viz.compare import Comparison
+from neurokd.viz.colours import COLOURS
+from neurokd.viz.viewers.comparison import Comparison
 
 SHAPE = (4, 6, 8)
 TRUTH = np.zeros(SHAPE, bool)
@@ -37,7 +37,7 @@ def test_each_prediction_is_judged_voxel_by_voxel() -> None:
     assert row[0] == [None, "missed", "missed", "found", "found", "invented", "invented"]
     assert row[1] == [None, "missed", "missed", "missed", "missed", None, None]
     assert row[2] == [None, "found", "found", "found", "found", None, None]
-    # Seen through the whole stack, what lies one slice deeper hides behind what was missed, and is no hit.
+    # Seen through the whole stack, what lies one slice deeper hides behind what was missed, and is not found.
     deep = comparison.draw("xy", 1, 5, 0, slab=4, opacity=1)
     assert [colour_of(comparison, deep, "xy", 1, x, 2) for x in range(1, 8)] == row[1]
     # From the side it is seen below it.
@@ -61,7 +61,7 @@ def test_panels_do_not_overlap_and_keep_the_proportions() -> None:
 
 def test_a_click_moves_the_cursor_of_all_panels() -> None:
     predictions = {"shifted": SHIFTED, "deeper": DEEPER}
-    widget = neurokd.compare(np.zeros(SHAPE), TRUTH, predictions, spacing=(2, 1, 1))
+    widget = neurokd.view_comparison(np.zeros(SHAPE), TRUTH, predictions, spacing=(2, 1, 1))
     settings = {"spacing": (2, 1, 1), "columns": 3, "gamma": 0.5, "width": 900}
     comparison = Comparison(np.zeros(SHAPE), TRUTH, predictions, **settings)
     panel = comparison.panels["xy"][1]
@@ -80,11 +80,11 @@ def test_a_click_moves_the_cursor_of_all_panels() -> None:
 def test_bad_input_is_named() -> None:
     volume = np.zeros(SHAPE)
     with pytest.raises(ValueError, match="no predictions"):
-        neurokd.compare(volume, TRUTH, {})
+        neurokd.view_comparison(volume, TRUTH, {})
     with pytest.raises(ValueError, match="mine must be boolean"):
-        neurokd.compare(volume, TRUTH, {"mine": np.linspace(0, 1, 192).reshape(SHAPE)})
+        neurokd.view_comparison(volume, TRUTH, {"mine": np.linspace(0, 1, 192).reshape(SHAPE)})
     with pytest.raises(ValueError, match=r"mine has shape \(3, 6, 8\)"):
-        neurokd.compare(volume, TRUTH, {"mine": TRUTH[1:]})
+        neurokd.view_comparison(volume, TRUTH, {"mine": TRUTH[1:]})
     for setting in ("slab", "columns", "gamma", "width"):
         with pytest.raises(ValueError, match=setting):
-            neurokd.compare(volume, TRUTH, {"mine": TRUTH}, **{setting: 0})
+            neurokd.view_comparison(volume, TRUTH, {"mine": TRUTH}, **{setting: 0})

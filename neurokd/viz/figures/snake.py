@@ -1,9 +1,11 @@
-"""Tubes of taps in the volume that they look at: in space, and on its three projections.
+"""Tubes of kernel taps in the volume that they look at: in space, and on its three projections.
 
 The panels, from left to right::
 
     plot_snake:   | space: bright voxels, tubes | x-y | z-y | x-z |
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,11 +19,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.volume import Spacing, check_volume
-from neurokd.viz.frame import GREEN, ORANGE, PURPLE, SKY, Frame
+from neurokd.viz.colours import GREEN, ORANGE, PURPLE, SKY
+from neurokd.viz.frame import Frame
 
 __all__ = ["plot_snake"]
 
-# Told apart by colour, width and line: a later tube on top of an earlier one leaves the earlier one's rim in sight.
+# Tubes differ in colour, width and line: a later tube leaves the rim of the one below it in sight.
 _STYLES = [(ORANGE, "-", 4.5), (SKY, "-", 2.0), (GREEN, "--", 1.5), (PURPLE, ":", 1.5)]
 
 
@@ -34,23 +37,23 @@ def plot_snake(
     gamma: float = 0.5,
     title: str = "",
 ) -> Figure:
-    """Tubes of taps over a volume: in space, and on the maximum projections along z, x and y.
+    """Draw tubes of kernel taps over a volume: in space, and on the maximum projections along z, x and y.
 
     Parameters
     ----------
     volume
         Intensities ``z y x``.
     tubes
-        Up to four, by name: the taps' places ``k 3`` as (z, y, x) in voxels of `volume`, as of
+        Up to four tubes by name: the places of the taps ``k 3`` as (z, y, x) in voxels of `volume`, see
         :func:`neurokd.models.snake.snake_coordinates`. A black ring marks the middle of each tube.
     spacing
-        Voxel size ``(z, y, x)`` in µm; None draws voxels.
+        Voxel size ``(z, y, x)`` in µm; None counts voxels.
     brightest
-        Share of the voxels that is drawn in space, from 0 to 1.
+        Share of the voxels that is drawn in space, above 0 and at most 1.
     gamma
         Exponent of the display; below one lifts what is dim.
     title
-        Over the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def plot_snake(
     Raises
     ------
     ValueError
-        Not a volume, no tube or more than four, taps that are not ``k 3``, or a share out of range.
+        There is no volume, no tube or more than four, taps are not ``k 3``, or `brightest` is out of range.
 
     Examples
     --------
@@ -70,9 +73,9 @@ def plot_snake(
     """
     volume = check_volume(volume)
     if not 1 <= len(tubes) <= len(_STYLES):
-        raise ValueError(f"there are {len(tubes)} tubes; expected 1 to {len(_STYLES)}")
+        raise ValueError(f"tubes must be 1 to {len(_STYLES)}, got {len(tubes)}")
     if not 0 < brightest <= 1:
-        raise ValueError(f"brightest is {brightest}; it must be above 0 and at most 1")
+        raise ValueError(f"brightest must be above 0 and at most 1, got {brightest}")
     frame = Frame(volume.shape, spacing)
     places = {name: _places(taps) * frame.spacing for name, taps in tubes.items()}
     figure, panels = plt.subplot_mosaic(
@@ -81,7 +84,7 @@ def plot_snake(
     )  # fmt: skip
     _cloud(panels["space"], frame, volume, brightest, gamma)
     for plane in ("xy", "zy", "xz"):
-        frame.show(panels[plane], volume, plane, gamma=gamma, dimmed=True)
+        frame.draw_volume(panels[plane], volume, plane, gamma=gamma, dimmed=True)
         panels[plane].set(xlabel=f"{plane[0]} ({frame.unit})", ylabel=f"{plane[1]} ({frame.unit})")
         panels[plane].autoscale(False)
     for (name, taps), style in zip(places.items(), _STYLES, strict=False):
@@ -94,9 +97,10 @@ def plot_snake(
 
 
 def _places(taps: Any) -> NDArray[np.float64]:
+    """Return checked places of taps as an array ``k 3``."""
     taps = np.asarray(taps.detach().cpu() if hasattr(taps, "detach") else taps, dtype=float)
     if taps.ndim != 2 or taps.shape[1] != 3 or not len(taps):
-        raise ValueError(f"a tube has shape {taps.shape}; expected k 3, the taps' (z, y, x)")
+        raise ValueError(f"a tube must be k 3, the (z, y, x) of its taps, got shape {taps.shape}")
     return taps
 
 
@@ -118,6 +122,7 @@ def _cloud(axes: Any, frame: Frame, volume: NDArray[Any], brightest: float, gamm
 
 
 def _tube(axes: Axes, taps: NDArray[np.float64], style: tuple[str, str, float], name: str) -> None:
+    """Draw one tube and a ring around its middle."""
     colour, line, linewidth = style
     axes.plot(*taps.T, color=colour, linestyle=line, linewidth=linewidth, label=name)
     middle = taps[(len(taps) - 1) // 2 : len(taps) // 2 + 1].mean(0, keepdims=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from neurokd.viz.snake import plot_snake
+from neurokd.viz.figures.snake import plot_snake
 
 SPACING = (2.0, 0.5, 0.25)
 VOLUME = np.zeros((7, 9, 11))
@@ -70,10 +70,10 @@ def test_names_and_title_are_on_the_page():
 @pytest.mark.parametrize(
     ("tubes", "options", "message"),
     [
-        ({}, {}, "0 tubes"),
-        ({str(k): TAPS for k in range(5)}, {}, "5 tubes"),
+        ({}, {}, "tubes.* 0"),
+        ({str(k): TAPS for k in range(5)}, {}, "tubes.* 5"),
         ({"a": TAPS[:, :2]}, {}, r"shape \(3, 2\)"),
-        ({"a": TAPS}, {"brightest": 0}, "brightest is 0"),
+        ({"a": TAPS}, {"brightest": 0}, "brightest"),
     ],
 )
 def test_what_does_not_fit_is_named(tubes, options, message):

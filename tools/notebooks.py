@@ -1,8 +1,8 @@
 """Make every notebook from its paired text file, or check that the two say the same.
 
-    python tools/pair.py                  write notebooks/*.ipynb from notebooks/*.py, and say what changed
-    python tools/pair.py --check          only say where a pair differs, and exit with 1 if any does
-    python tools/pair.py --text NOTEBOOK  write the .py of a notebook that was edited in JupyterLab
+    python tools/notebooks.py                  write notebooks/*.ipynb from notebooks/*.py, and say what changed
+    python tools/notebooks.py --check          only say where a pair differs, and exit with 1 if any does
+    python tools/notebooks.py --text NOTEBOOK  write the .py of a notebook that was edited in JupyterLab
 
 The text file (``py:percent``) is the source: it is what is reviewed and linted. The notebook is what
 Colab and JupyterLab open. It carries no outputs, no execution counts and no program versions, and a
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         print(line)
     if arguments.check:
         if found:
-            print("`make pair` writes the notebooks from their .py")
+            print("`make notebooks` writes the notebooks from their .py")
         return bool(found)
     for source in sources():
         nbformat.write(build(source), source.with_suffix(".ipynb"))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_attention import small_teacher
+from test_attention_maps import small_teacher
 
 import neurokd
 from neurokd.data.intensity import scale_intensity
-from neurokd.models.attention import attention_maps
-from neurokd.viz.tokens import Components, TokenViews
+from neurokd.models.attention_maps import attention_maps
+from neurokd.viz.viewers.token_views import Components, TokenViews
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(1, 256, (5, 12, 16)).astype(np.uint8)
@@ -95,11 +95,11 @@ def test_a_teacher_without_class_token_has_no_attention() -> None:
     views = TokenViews(teacher, VOLUME, **SETTINGS)
     assert views.heads == 0 and list(views.panels) == ["slice", "tokens", "likeness"]
     views.draw(2, 0, 0, slab=1, head=None)
-    assert "head" not in neurokd.features(teacher, VOLUME, block=1).controls
+    assert "head" not in neurokd.view_features(teacher, VOLUME, block=1).controls
 
 
 def test_controls_and_clicks_redraw(teacher) -> None:
-    widget = neurokd.features(teacher, VOLUME, block=1, magnification=2.0, spacing=(2, 1, 1), width=400)
+    widget = neurokd.view_features(teacher, VOLUME, block=1, magnification=2.0, spacing=(2, 1, 1), width=400)
     views = TokenViews(teacher, VOLUME, **(SETTINGS | {"spacing": (2, 1, 1)}))
     assert list(widget.controls) == ["z", "y", "x", "slab", "head"]
     for name, value in {"z": 3, "slab": 3, "head": 1}.items():
@@ -113,8 +113,8 @@ def test_controls_and_clicks_redraw(teacher) -> None:
 
 
 def test_bad_input_is_named(teacher) -> None:
-    with pytest.raises(ValueError, match="constant"):
-        neurokd.features(teacher, np.ones((3, 12, 12)))
+    with pytest.raises(ValueError, match="volume"):
+        neurokd.view_features(teacher, np.ones((3, 12, 12)))
     for setting, value in (("block", 99), ("magnification", 0), ("slab", 0), ("width", 20), ("gamma", 0)):
         with pytest.raises(ValueError, match=setting):
-            neurokd.features(teacher, VOLUME, **{setting: value})
+            neurokd.view_features(teacher, VOLUME, **{setting: value})

@@ -1,4 +1,4 @@
-"""What a network says of an image, token by token, beside the image: attention, scores, tokens in false colours.
+"""Maps of what a network says of each token, beside the image: attention, scores, tokens in false colours.
 
 The panels, from left to right::
 
@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from neurokd.data.volume import Spacing, check_mask, check_volume
-from neurokd.viz.frame import ORANGE, Frame
+from neurokd.viz.colours import COLOURS, ORANGE
+from neurokd.viz.frame import Frame
 
 __all__ = ["plot_maps"]
 
@@ -41,23 +42,25 @@ def plot_maps(
     image
         Intensities ``y x``, a slice or a projection.
     maps
-        By title: numbers ``y x``, drawn in cividis, or colours ``y x 3`` in [0, 1]. Arrays or tensors.
+        Maps by title: numbers ``y x``, drawn in cividis, or colours ``y x 3`` in [0, 1]. Arrays or tensors.
     mask
         Boolean ``y x`` on the image's grid, outlined in orange on the image.
     mark
-        Row and column of one cell of the maps, boxed in every panel; the maps must then have one grid.
+        Row and column of one cell of the maps, boxed in orange in every panel; the maps must then have one
+        grid.
     spacing
         Voxel size ``(z, y, x)`` in µm, for axes and scale bar; None counts voxels.
     label
-        What the numbers are: gives the maps one colour scale and a colour bar. Without it each map has its own scale.
+        Name of the numbers. It gives all maps one colour scale and a colour bar; without it each map has a
+        scale of its own.
     limits
-        Of the colour bar; None takes the least and the greatest 1 % of all numbers.
+        Ends of the colour bar; None takes the 1st and the 99th percentile of all numbers.
     columns
         Panels in a row.
     gamma
         Exponent of the image's display; below one lifts what is dim.
     title
-        Of the image.
+        Title of the image.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def plot_maps(
     Raises
     ------
     ValueError
-        Not an image, no map, a mask of another shape, a map of another form, or a mark outside of the maps.
+        There is no image or no map, the mask has another shape, a map another form, or the mark lies outside.
 
     Examples
     --------
@@ -81,29 +84,29 @@ def plot_maps(
         if not (field.ndim == 2 or (field.ndim == 3 and field.shape[2] == 3)):
             raise ValueError(f"map {name!r} must be y x, or y x 3 for colours, got shape {field.shape}")
     if not fields:
-        raise ValueError("there are no maps; expected at least one")
+        raise ValueError("maps must hold at least one map, got none")
     cells, *others = {field.shape[:2] for field in fields.values()}
     if mark is not None and (others or not all(0 <= at < n for at, n in zip(mark, cells, strict=True))):
-        raise ValueError(f"mark is {mark}; it must lie in maps that have one grid, got grids of {[cells, *others]}")
+        raise ValueError(f"mark must lie in maps that have one grid, got {mark} and grids of {[cells, *others]}")
     frame = Frame(image.shape, spacing)
     columns = min(columns, len(fields) + 1)
     rows = -(-(len(fields) + 1) // columns)
-    height = 2.3 * frame.lengths[1] / frame.lengths[2] + 0.35
+    tall = 2.3 * frame.lengths[1] / frame.lengths[2] + 0.35
     figure, grid = plt.subplots(
-        rows, columns, squeeze=False, figsize=(2.4 * columns + 0.6 + bool(label), height * rows + 0.4),
+        rows, columns, squeeze=False, figsize=(2.4 * columns + 0.6 + bool(label), tall * rows + 0.4),
         layout="compressed",
     )  # fmt: skip
     for axes in grid.flat[len(fields) + 1 :]:
         axes.set_axis_off()
     panels = grid.flat[: len(fields) + 1]
 
-    frame.show(panels[0], image, gamma=gamma)
-    frame.scale_bar(panels[0])
+    frame.draw_volume(panels[0], image, gamma=gamma)
+    frame.draw_scale_bar(panels[0])
     if mask is not None:
         inside = check_mask(np.asarray(mask)[None], shape=image.shape)[0]
         down, across = (np.arange(n) * step for n, step in zip(inside.shape, frame.spacing[1:], strict=True))
         if inside.any():
-            panels[0].contour(across, down, inside, levels=[0.5], colors=[ORANGE], linewidths=0.8)
+            panels[0].contour(across, down, inside, levels=[0.5], colors=[COLOURS["mask"]], linewidths=0.8)
     panels[0].set(title=title, xlabel=f"x ({frame.unit})", ylabel=f"y ({frame.unit})")
 
     left, right, bottom, top = (*panels[0].get_xlim(), *panels[0].get_ylim())
