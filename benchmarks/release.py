@@ -28,8 +28,8 @@ import torch
 import yaml
 
 import neurokd as nkd
-from report import ROWS, SCORES
 from study import HERE, PARTS, at_hand, in_bf16, machine, merged, neurons, scores
+from study_tables import ROWS, SCORES
 
 PART = 9  # of a seed's ten streams
 assert PART not in PARTS.values(), f"stream {PART} is one of the study's"

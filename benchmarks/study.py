@@ -10,7 +10,7 @@ A cell is an arm (a model and how it begins), trained on so many volumes with on
 of a seed see the same crops in the same order. Training looks at the validation neurons only; ``test`` is for the end,
 and refuses to begin while a cell of the table is not trained. Settings are in ``study.yaml``, results in
 ``results/study/``. A result is never overwritten, and one that was made with other settings is an error. A cell that
-was stopped goes on from its last checkpoint (``--runs``). ``benchmarks/report.py`` makes the tables and figures.
+was stopped goes on from its last checkpoint (``--runs``). ``benchmarks/study_tables.py`` makes the tables and figures.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 import neurokd
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.viz.canvas import COLOURS, NUMBER, Paper, grey_ramp, judge, paint, png
 from neurokd.viz.planes import Planes
 from neurokd.viz.slabs import Slabs, dice_by_level, grey_levels, resample

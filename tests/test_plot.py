@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.viz.frame import ORANGE, SKY, WHITE
 from neurokd.viz.plot import plot_comparison, plot_history, plot_kernels, plot_projections
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import neurokd as nkd
-import report
+import study_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +34,7 @@ def test_the_package_holds_what_the_result_files_hold():
     assert len(files) == len(there) > 0
     for file in files:
         cell = json.loads(file.read_text())
-        ours = there[tuple(cell[k] for k in report.NAMED)]
+        ours = there[tuple(cell[k] for k in study_tables.NAMED)]
         assert ours["validation_dice"] == cell["validation_dice"]
         tested = file.with_suffix(".test.json")
         if tested.exists():

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label
 
-from neurokd.data.swc import Tree, rasterise, read_swc, write_swc
+from neurokd.data.rasterise import rasterise
+from neurokd.data.swc import read_swc, write_swc
+from neurokd.data.tree import Tree
 
 # A "Y" drawn by hand: a stem of 3 + 4 = 7 voxels, then two arms of 5 (a 3-4-5 triangle) and 2 voxels.
 Y_SWC = """\

@@ -29,8 +29,9 @@ from tqdm.auto import tqdm
 
 from neurokd.data.datasets import Sample
 from neurokd.data.io import read_spacing, read_volume, write_volume
-from neurokd.data.pair import check_pair
-from neurokd.data.swc import rasterise, read_swc, write_swc
+from neurokd.data.placement import check_pair
+from neurokd.data.rasterise import rasterise
+from neurokd.data.swc import read_swc, write_swc
 from neurokd.data.volume import Spacing
 
 __all__ = ["GoldPair", "convert_gold166", "index_gold166"]

@@ -25,7 +25,8 @@ from neurokd.data.files import cache_folder
 from neurokd.data.growth import VOXEL
 from neurokd.data.io import read_volume
 from neurokd.data.simulate import Growth, Microscope, simulate_neuron
-from neurokd.data.swc import Tree, read_swc
+from neurokd.data.swc import read_swc
+from neurokd.data.tree import Tree
 from neurokd.data.volume import Spacing
 
 __all__ = ["Sample", "fly_neuron", "simulated_neurons", "split_by_region", "split_by_source"]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 
 __all__ = ["VOXEL", "Growth", "grow_neuron"]
 

@@ -19,7 +19,8 @@ from scipy.spatial import cKDTree
 from scipy.stats import norm
 
 from neurokd.data.growth import VOXEL, Growth, grow_neuron
-from neurokd.data.swc import Tree, rasterise
+from neurokd.data.rasterise import rasterise
+from neurokd.data.tree import Tree
 from neurokd.data.volume import check_spacing
 
 __all__ = ["Microscope", "expose", "render"]

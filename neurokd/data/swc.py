@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from neurokd.data.files import existing_file, writing_to
-from neurokd.data.rasterise import rasterise
 from neurokd.data.tree import Tree
 
-__all__ = ["Tree", "rasterise", "read_swc", "write_swc"]
+__all__ = ["read_swc", "write_swc"]
 
 FIELDS = ("id", "type", "x", "y", "z", "radius", "parent")
 _LARGEST = 1e100  # far beyond any neuron, and squares of distances are still finite

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from numpy.typing import ArrayLike
 
 from neurokd.data.datasets import Sample
-from neurokd.evaluation.masks import mask_pair
 from neurokd.evaluation.report import Report
 from neurokd.evaluation.surface import hd95
 from neurokd.evaluation.topology import betti_errors, cldice
-from neurokd.evaluation.voxels import dice, precision, recall
+from neurokd.evaluation.voxels import dice, mask_pair, precision, recall
 
 __all__ = ["evaluate_masks", "evaluate_samples"]
 

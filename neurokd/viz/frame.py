@@ -10,7 +10,7 @@ from matplotlib.colors import PowerNorm, to_rgba
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.data.volume import Spacing, check_spacing
 
 __all__ = ["BLUE", "GREEN", "ORANGE", "PURPLE", "SKY", "WHITE", "YELLOW", "Frame", "bar_length"]

@@ -14,7 +14,7 @@ z│   xz   │                  the cross marks the cursor in all three
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.data.volume import Spacing, check_mask, check_volume
 from neurokd.viz.canvas import NUMBER, Paper, grey_ramp, paint
 from neurokd.viz.frame import Frame, bar_length

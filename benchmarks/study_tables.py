@@ -1,6 +1,6 @@
 """Tables and figures of the study, from the results of ``study.py`` alone.
 
-    python benchmarks/report.py                       # all tables that have results, and the file for the package
+    python benchmarks/study_tables.py                       # all tables that have results, and the file for the package
 
 Scores are means over the volumes of a row, then over seeds; ± is the standard deviation over seeds. Differences are
 those of `neurokd.paired_difference`: same volume, same seed, same crops. A missed neuron counts: its HD95 is the
@@ -18,8 +18,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import yaml
 
-from neurokd.evaluation.paired import paired_difference
-from neurokd.evaluation.study import study_scores as grid
+from neurokd.evaluation.bootstrap import paired_difference
+from neurokd.evaluation.study_results import study_scores as grid
 
 HERE = Path(__file__).parent
 ROWS = {
@@ -39,7 +39,7 @@ SCORES = {  # key: heading, decimals
     "pds": ("PDS", 3),
 }
 USUAL = 4  # training volumes, where nothing else is said
-MARKS = ("<!-- written by report.py -->", "<!-- until here -->")
+MARKS = ("<!-- written by study_tables.py -->", "<!-- until here -->")
 NAMED = ("arm", "volumes", "seed")
 KEPT = (*NAMED, "validation_dice", "threshold", "validations", "cpu_seconds", "parameters", "peak_gb")
 

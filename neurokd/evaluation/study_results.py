@@ -1,7 +1,7 @@
 """The results of this project's own study: does 2D knowledge help 3D neurons?
 
 A *cell* is an arm (a model and how it begins), trained on so many volumes with one seed. ``benchmarks/study.py`` makes
-the cells, ``benchmarks/report.py`` gathers them in the file ``study.json`` beside this module, so that a notebook
+the cells, ``benchmarks/study_tables.py`` gathers them in the file ``study.json`` beside this module, so that a notebook
 alone in a folder has them, too.
 """
 
