@@ -17,6 +17,8 @@ from .data.datasets import fly_neuron as fly_neuron
 from .data.datasets import simulated_neurons as simulated_neurons
 from .data.datasets import split_by_region as split_by_region
 from .data.datasets import split_by_source as split_by_source
+from .data.formats import FORMATS as FORMATS
+from .data.formats import VolumeFormat as VolumeFormat
 from .data.io import check_volume as check_volume
 from .data.io import read_spacing as read_spacing
 from .data.io import read_volume as read_volume

@@ -62,7 +62,7 @@ def test_a_missing_size_is_asked_for(folder: Path) -> None:
         index_stacks(folder)
     with pytest.raises(ValueError, match=r"in the files of cell3: give"):
         index_stacks(folder, spacing={"cell2": GIVEN})
-    with pytest.raises(ValueError, match="spacing is given for cell9, but the stacks are cell1, cell2, cell3"):
+    with pytest.raises(ValueError, match="spacing must be of stacks among cell1, cell2, cell3, got cell9"):
         index_stacks(folder, spacing={"cell9": GIVEN})
     with pytest.raises(ValueError, match="three positive numbers"):
         index_stacks(folder, spacing=(0.4, 0, 0.1))
