@@ -38,7 +38,7 @@ STACKS = None  # your folder, such as "/data/june"; None makes an example folder
 SPACING = None  # voxel size (z, y, x) in µm; or {"cell2": (0.5, 0.2, 0.2)} for some stacks; None: as the files say
 
 # A stack and its annotation have the same name without their suffix; ("_raw.tif",) and ("_trace.swc",) would do, too.
-STACK_SUFFIXES = (".ome.tif", ".tif", ".tiff", ".v3draw", ".v3dpbd")
+STACK_SUFFIXES = None  # all that can be read: see nkd.FORMATS
 SWC_SUFFIXES = (".swc",)
 CHANNEL = None  # which one, from 0, where a file holds several
 

@@ -95,6 +95,15 @@ def test_the_presets_table_is_that_of_the_package():
     assert {name: {"depth": int(depth), "width": int(width)} for name, depth, width in rows} == neurokd.PRESETS
 
 
+def test_the_formats_table_is_that_of_the_package():
+    rows = re.findall(r"^\| (`\..+`) \| .+ \| (.+) \| (.+) \|$", reference.formats_page(), re.M)
+    assert [suffixes for suffixes, *_ in rows] == [
+        ", ".join(f"`{suffix}`" for suffix in kind.suffixes) for kind in neurokd.FORMATS
+    ]
+    assert rows[0][1:] == ("as ImageJ's calibrated stack", "read and written")  # TIFF
+    assert rows[-1][1:] == ("no", "no place for it")  # v3dpbd
+
+
 def test_both_papers_are_in_the_bibliography_and_nothing_unknown_is_cited():
     known = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.M))
     assert {"cheng2024boosting", "cheng2024dineuro"} <= known

@@ -131,14 +131,14 @@ def test_nothing_is_overwritten_or_left_half_written(tmp_path: Path) -> None:
 def test_channels(tmp_path: Path) -> None:
     channels = np.stack([STACK, STACK // 2], axis=1)
     path = tiff(tmp_path, channels, imagej=True, metadata={"axes": "ZCYX"})
-    with pytest.raises(ValueError, match=r"stack\.tif: 2 channels \(axes Z=4, C=2, Y=5, X=6\)"):
+    with pytest.raises(ValueError, match=r"stack\.tif: channel must be 0 to 1, got None"):
         read_volume(path)
     np.testing.assert_array_equal(read_volume(path, channel=1), STACK // 2)
     for wrong in (2, -1):
-        with pytest.raises(ValueError, match="but there are 2"):
+        with pytest.raises(ValueError, match=f"channel must be 0 to 1, got {wrong}"):
             read_volume(path, channel=wrong)
     rgb = tiff(tmp_path, np.stack([STACK, STACK // 2, STACK // 3], axis=-1), photometric="rgb")
-    with pytest.raises(ValueError, match=r"3 channels .*S=3"):
+    with pytest.raises(ValueError, match="channel must be 0 to 2"):
         read_volume(rgb)
     np.testing.assert_array_equal(read_volume(rgb, channel=2), STACK // 3)
     grey = tiff(tmp_path, STACK, photometric="minisblack")
@@ -157,12 +157,13 @@ def test_what_is_not_a_stack(tmp_path: Path) -> None:
         read_volume(movie)
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_volume(tmp_path / "absent.tif")
+    (tmp_path / "folder.tif").mkdir()
     with pytest.raises(FileNotFoundError, match="is not a file"):
-        read_volume(tmp_path)
+        read_volume(tmp_path / "folder.tif")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match="unknown kind of volume"):
+    with pytest.raises(ValueError, match=r"suffix must be one of \.tif, .*\.v3dpbd, got .*notes\.txt"):
         read_volume(tmp_path / "notes.txt")
-    with pytest.raises(ValueError, match="unknown kind of volume"):
+    with pytest.raises(ValueError, match=r"suffix must be one of .*\.raw, got .*stack\.nii"):  # v3dpbd is read only
         write_volume(tmp_path / "stack.nii", STACK)
 
 

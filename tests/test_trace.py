@@ -9,7 +9,9 @@ import pytest
 from scipy.spatial import cKDTree
 
 from neurokd import __version__
-from neurokd.data.swc import Tree, rasterise, read_swc, write_swc
+from neurokd.data.rasterise import rasterise
+from neurokd.data.swc import read_swc, write_swc
+from neurokd.data.tree import Tree
 from neurokd.evaluation.trees import compare_trees, length_scores
 from neurokd.inference import trace as module
 from neurokd.inference.trace import find_soma, trace

@@ -9,7 +9,7 @@ import pytest
 from neurokd.data.swc import write_swc
 from neurokd.data.tree import Tree
 from neurokd.evaluation.branching import bifurcation_scores, strahler_order, tip_scores
-from neurokd.evaluation.nearest import distance_to_tree, split_edges
+from neurokd.evaluation.tree_distance import distance_to_tree, split_edges
 from neurokd.evaluation.trees import compare_trees, dsa, esa, length_scores, pds
 
 CONVENTIONS = ("length", "vaa3d")

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 import neurokd
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.viz.colours import COLOURS
 from neurokd.viz.viewers.canvas import NUMBER, Paper, grey_ramp, judge, paint, png
 from neurokd.viz.viewers.planes import Planes

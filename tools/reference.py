@@ -134,6 +134,16 @@ def presets_page() -> str:
     return _filled("reference/presets.md", PRESETS=_table(head, rows))
 
 
+def formats_page() -> str:
+    """Return the page of file formats, with the table of `neurokd.FORMATS`."""
+    rows = []
+    for kind in neurokd.FORMATS:
+        suffixes = ", ".join(f"`{suffix}`" for suffix in kind.suffixes)
+        spacing = ("read and written" if kind.write else "read") if kind.read_spacing else "no place for it"
+        rows.append([suffixes, kind.reads, kind.writes, spacing])
+    return _filled("reference/formats.md", FORMATS=_table(["suffix", "read", "written", "voxel size"], rows))
+
+
 def tutorial_page() -> str:
     """Return the first page of the tutorial: what each notebook asks, from the notebooks' own boxes."""
     rows = []

@@ -29,7 +29,8 @@ from neurokd.data.growth import VOXEL
 from neurokd.data.io import read_volume
 from neurokd.data.scene import Scene, draw_scene
 from neurokd.data.simulate import Growth, Microscope, simulate_neuron
-from neurokd.data.swc import Tree, read_swc
+from neurokd.data.swc import read_swc
+from neurokd.data.tree import Tree
 from neurokd.data.volume import Spacing, check_mask
 from neurokd.data.world import World
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neurokd.data.growth import Growth, grow_neuron
 from neurokd.data.microscope import Microscope, render
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 
 __all__ = ["Growth", "Microscope", "grow_neuron", "render", "simulate_neuron"]
 

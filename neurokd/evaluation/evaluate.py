@@ -14,11 +14,10 @@ from numpy.typing import ArrayLike
 
 from neurokd.data.datasets import Sample
 from neurokd.data.volume import check_spacing
-from neurokd.evaluation.masks import known_pair, mask_pair
 from neurokd.evaluation.report import Report
 from neurokd.evaluation.surface import hd95
 from neurokd.evaluation.topology import betti_errors, cldice
-from neurokd.evaluation.voxels import dice, precision, recall
+from neurokd.evaluation.voxels import dice, known_pair, mask_pair, precision, recall
 
 __all__ = ["evaluate_masks", "evaluate_samples"]
 

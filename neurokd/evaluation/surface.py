@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from neurokd.data.volume import Spacing, check_spacing
-from neurokd.evaluation.masks import mask_pair
+from neurokd.evaluation.voxels import mask_pair
 
 __all__ = ["hd95", "hd95_area", "hd95_pooled"]
 

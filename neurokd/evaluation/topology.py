@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage.measure import euler_number
 from skimage.morphology import skeletonize
 
-from neurokd.evaluation.masks import as_mask, mask_pair
+from neurokd.evaluation.voxels import as_mask, mask_pair
 
 __all__ = ["betti_errors", "betti_numbers", "cldice"]
 

@@ -23,8 +23,8 @@ from typing import Literal
 import numpy as np
 
 from neurokd.data.tree import Tree
-from neurokd.evaluation.along import Profile, length_profile, vaa3d_profile
 from neurokd.evaluation.branching import bifurcation_scores, strahler_order, tip_scores
+from neurokd.evaluation.tree_distance import Profile, length_profile, vaa3d_profile
 
 __all__ = ["compare_trees", "dsa", "esa", "length_scores", "pds"]
 

@@ -1,25 +1,24 @@
 """Tables and figures of the study, from the results of ``study.py`` alone.
 
-    python benchmarks/report.py                       # all tables that have results, and the file for the package
+    python benchmarks/study_tables.py                       # all tables that have results
 
 Scores are means over the volumes of a row, then over seeds; ± is the standard deviation over seeds. Differences are
 those of `neurokd.paired_difference`: same volume, same seed, same crops. A missed neuron counts: its HD95 is the
-volume's diagonal, and "failed" says how many there were. Everything is written to ``results/``, and all cells in short
-to the package's ``study.json``, of which notebook 09 lives.
+volume's diagonal, and "failed" says how many there were. Everything is written to ``results/``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
 
-from neurokd.evaluation.paired import paired_difference
-from neurokd.evaluation.study import study_scores as grid
+from neurokd.evaluation.bootstrap import paired_difference
+from neurokd.evaluation.study_results import load_study
+from neurokd.evaluation.study_results import study_scores as grid
 
 HERE = Path(__file__).parent
 ROWS = {
@@ -39,20 +38,11 @@ SCORES = {  # key: heading, decimals
     "pds": ("PDS", 3),
 }
 USUAL = 4  # training volumes, where nothing else is said
-MARKS = ("<!-- written by report.py -->", "<!-- until here -->")
-NAMED = ("arm", "volumes", "seed")
-KEPT = (*NAMED, "validation_dice", "threshold", "validations", "cpu_seconds", "parameters", "peak_gb")
+MARKS = ("<!-- written by study_tables.py -->", "<!-- until here -->")
 
 
-def results(folder: Path, arms: list[str]) -> list[dict]:
-    """Return all cells in the order of the arms, each with its test rows where it has them."""
-    cells = []
-    for file in sorted(folder.glob("*.json")):
-        if not file.name.endswith(".test.json"):
-            tested = file.with_suffix(".test.json")
-            scored = json.loads(tested.read_text()) if tested.exists() else {}
-            rows = {"rows": scored.get("rows", {}), "skipped": scored.get("skipped", {})}
-            cells.append(json.loads(file.read_text()) | rows)
+def in_order(cells: list[dict], arms: list[str]) -> list[dict]:
+    """Return cells by training volumes, then in the order of the arms, then by seed."""
     return sorted(cells, key=lambda c: (c["volumes"], arms.index(c["arm"]), c["seed"]))
 
 
@@ -64,15 +54,6 @@ def of_table(cells: list[dict], table: dict) -> list[dict]:
         if c["arm"] in table["arms"]
         and ("validations" not in c or (c["volumes"] in table["volumes"] and c["seed"] in table["seeds"]))
     ]
-
-
-def in_short(cell: dict) -> dict:
-    """Return what a notebook needs of a cell."""
-    rounded = {
-        row: [{k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in of]
-        for row, of in cell["rows"].items()
-    }
-    return {k: cell[k] for k in KEPT if k in cell} | {"commit": cell["machine"]["commit"], "rows": rounded}
 
 
 def sizes(cells: list[dict]) -> list[tuple[str, int]]:
@@ -271,13 +252,12 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=HERE / "study.yaml")
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "study")
+    parser.add_argument("--results", type=Path, help="files of the cells; by default those in the package")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--readme", type=Path, default=HERE / "README.md")
-    parser.add_argument("--package", type=Path, default=HERE.parent / "neurokd" / "evaluation" / "study.json")
     options = parser.parse_args()
     settings = yaml.safe_load(options.config.read_text())
-    everything = results(options.results, list(settings["arms"]))
+    everything = in_order(load_study(options.results), list(settings["arms"]))
     pages = {"goals": f"### What was asked\n\n{comparison_table(everything, settings['goals'], ['test'])}\n"}
     shown = [pages["goals"].strip()]
     for name, table in settings["tables"].items():
@@ -289,9 +269,6 @@ def main() -> None:
         (options.out / f"study_{name}.md").write_text(text, encoding="utf-8")
     readme = filled(options.readme.read_text(encoding="utf-8"), [text for text in shown if text])
     options.readme.write_text(readme, encoding="utf-8")
-    short = {k: settings[k] for k in ("data", "training", "student", "arms", "goals", "tables")}
-    lines = ",\n".join(json.dumps(in_short(cell)) for cell in everything)
-    options.package.write_text(f'{json.dumps(short)[:-1]}, "cells": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
 if __name__ == "__main__":
