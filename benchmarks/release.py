@@ -70,7 +70,6 @@ def train(settings: dict, options: argparse.Namespace) -> None:
     config = nkd.TrainConfig(
         steps=options.steps,
         batch_size=1,
-        crop=crop,
         lr=options.lr,
         validate_every=min(options.validate_every, options.steps),
         seed=options.seed,
@@ -88,7 +87,6 @@ def train(settings: dict, options: argparse.Namespace) -> None:
         distillation=targets,
         resume=True,
     )
-    tiny.set_threshold(done.threshold)
     origin = f", itself made from {small.config.teacher}" if small.config.teacher else ""
     tiny.config = replace(tiny.config, teacher=f"probabilities of a segmenter (sha256 {known['sha256'][:12]}){origin}")
     (options.out / CARD).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from neurokd.data.datasets import Sample
 from neurokd.data.files import writing_to
 from neurokd.data.patches import Patches
 from neurokd.evaluation.voxels import best_threshold, dice
-from neurokd.inference.sliding import has_bf16, predict
+from neurokd.inference.sliding import has_bf16, predict, window_of
 from neurokd.training.checkpoint import restore, save
 from neurokd.training.config import TrainConfig, TrainResult
 from neurokd.training.frozen import FrozenTeacher
@@ -55,7 +56,10 @@ def train(
     Parameters
     ----------
     model
-        Any module; where it has ``parameter_groups()``, its ``"transferred"`` parameters get their own rate.
+        Any module; where it has ``parameter_groups()``, its ``"transferred"`` parameters get their own rate. Where it
+        has ``config.window``, validation uses windows of that size, as :func:`neurokd.inference.sliding.predict`
+        will; other models are validated in windows as large as the crops. Where it has ``set_threshold``, it is
+        given the threshold that was best.
     training, validation
         Samples with masks, from different source stacks. Voxels that are not known count in no loss and no score.
     folder
@@ -87,7 +91,8 @@ def train(
     FileExistsError
         If the folder holds a run and ``resume`` is not set.
     ValueError
-        Before the first step: if a sample cannot be used (no mask, another shape, NaN, no foreground in any), the
+        Before the first step: if neither the settings nor the model say how large crops are, a sample cannot be
+        used (no mask, another shape, NaN, no foreground in any), the
         loss does not take ``known`` but has to, or the run to be resumed had other settings (the message names
         them). Later: if the loss or its gradient is not finite.
     """
@@ -98,7 +103,13 @@ def train(
     checkpoint = folder / "last.ckpt"
     if checkpoint.exists() and not resume:
         raise FileExistsError(f"{checkpoint} exists; resume=True goes on with it, or choose another folder")
-    # All that can be wrong with the samples is found here, before anything is written.
+    # All that can be wrong with settings and samples is found here, before anything is written.
+    own = window_of(model)
+    if config.crop is None:
+        if own is None:
+            raise ValueError("crop must be given for a model without config.window, got None")
+        config = replace(config, crop=own)
+    window = config.crop if own is None else own
     loss = loss or dice_cross_entropy()
     patches = Patches(
         training,
@@ -161,7 +172,7 @@ def train(
 
         if step % config.validate_every == 0 or step == config.steps:
             if fabric.is_global_zero:
-                _validate(model, validation, truth, config, result, step)
+                _validate(model, validation, truth, window, result, step)
                 if result.best_step == step:
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
                         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
@@ -172,6 +183,8 @@ def train(
     bar.close()
     fabric.barrier()
     model.load_state_dict(load_file(folder / "best.safetensors"))
+    if hasattr(model, "set_threshold"):
+        model.set_threshold(result.threshold)
     return result
 
 
@@ -218,6 +231,8 @@ def _schedule(step: int, config: TrainConfig) -> float:
 
 def _annotation(validation: Sequence[Sample]) -> list[tuple[NDArray, NDArray | None]]:
     """Return mask and known of each validation sample, checked in the same way as those of training samples."""
+    if not len(validation):
+        raise ValueError("validation must hold at least one sample, got none")
     truth = [annotated(sample)[1:] for sample in validation]
     if not any(mask.any() for mask, _ in truth):
         raise ValueError(
@@ -230,12 +245,12 @@ def _validate(
     model: nn.Module,
     samples: Sequence[Sample],
     truth: list[tuple[NDArray, NDArray | None]],
-    config: TrainConfig,
+    window: tuple[int, int, int],
     result: TrainResult,
     step: int,
 ) -> None:
     """Segment the validation volumes, choose the threshold on them, and note the Dice in ``result``."""
-    probabilities = [predict(model, sample.volume, window=config.crop) for sample in samples]
+    probabilities = [predict(model, sample.volume, window=window) for sample in samples]
     masks, known = zip(*truth, strict=True)
     threshold = best_threshold(probabilities, masks, known=known)
     scores = [dice(p > threshold, m, known=k) for p, m, k in zip(probabilities, masks, known, strict=True)]
