@@ -254,7 +254,7 @@ def test_a_loss_gets_known_only_where_a_batch_has_unknown_voxels(samples, tmp_pa
         (lambda s: replace(s, mask=s.volume / 255), "mask of sample 'tube-2' must be boolean"),
         (lambda s: replace(s, volume=np.where(s.mask, np.nan, s.volume)), "sample 'tube-2': volume has .* NaN"),
         (lambda s: replace(s, volume=s.volume * 0), "sample 'tube-2': volume is constant"),
-        (lambda s: replace(s, mask=s.mask & False), "must have foreground|with foreground"),
+        (lambda s: replace(s, mask=s.mask & False), "must have foreground|must hold foreground"),
         (lambda s: None, "no samples|at least one sample"),
     ],
 )

@@ -88,7 +88,7 @@ class Patches(Dataset):
 
     @property
     def sparse(self) -> bool:
-        """Whether items may hold voxels that are not known."""
+        """Return whether items may hold voxels that are not known."""
         return any(stack.known is not None for stack in self._stacks)
 
     def __len__(self) -> int:

@@ -16,22 +16,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
-from neurokd.data.annotation import annotated
 from neurokd.data.datasets import Sample
 from neurokd.data.files import writing_to
 from neurokd.data.patches import Patches
-from neurokd.evaluation.voxels import best_threshold, dice
-from neurokd.inference.sliding import has_bf16, predict, window_of
+from neurokd.inference.sliding import has_bf16, window_of
 from neurokd.training.checkpoint import restore, save
 from neurokd.training.config import TrainConfig, TrainResult
 from neurokd.training.frozen import FrozenTeacher
 from neurokd.training.known import check_takes_known, loss_and_parts
 from neurokd.training.losses import dice_cross_entropy
+from neurokd.training.validation import Validation
 
 __all__ = ["train"]
 
@@ -109,7 +107,6 @@ def train(
         if own is None:
             raise ValueError("crop must be given for a model without config.window, got None")
         config = replace(config, crop=own)
-    window = config.crop if own is None else own
     loss = loss or dice_cross_entropy()
     patches = Patches(
         training,
@@ -120,7 +117,7 @@ def train(
     )
     if patches.sparse:
         check_takes_known(loss)
-    truth = _annotation(validation)
+    validate = Validation(validation, config.crop if own is None else own)
     folder.mkdir(parents=True, exist_ok=True)
 
     precision = config.precision
@@ -172,8 +169,11 @@ def train(
 
         if step % config.validate_every == 0 or step == config.steps:
             if fabric.is_global_zero:
-                _validate(model, validation, truth, window, result, step)
-                if result.best_step == step:
+                score, threshold = validate(model)
+                logger.info("step %d: validation Dice %.4f at threshold %.3f", step, score, threshold)
+                result.history.append({"step": step, "val_dice": score, "threshold": threshold})
+                if score > result.best_dice:
+                    result.best_step, result.best_dice, result.threshold = step, score, threshold
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
                         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
                 save(folder, step, model, optimizer, scheduler, config, loss, result, distillation)
@@ -227,35 +227,3 @@ def _schedule(step: int, config: TrainConfig) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
-
-
-def _annotation(validation: Sequence[Sample]) -> list[tuple[NDArray, NDArray | None]]:
-    """Return mask and known of each validation sample, checked in the same way as those of training samples."""
-    if not len(validation):
-        raise ValueError("validation must hold at least one sample, got none")
-    truth = [annotated(sample)[1:] for sample in validation]
-    if not any(mask.any() for mask, _ in truth):
-        raise ValueError(
-            f"validation must hold samples with foreground, got empty masks for {[s.name for s in validation]}"
-        )
-    return truth
-
-
-def _validate(
-    model: nn.Module,
-    samples: Sequence[Sample],
-    truth: list[tuple[NDArray, NDArray | None]],
-    window: tuple[int, int, int],
-    result: TrainResult,
-    step: int,
-) -> None:
-    """Segment the validation volumes, choose the threshold on them, and note the Dice in ``result``."""
-    probabilities = [predict(model, sample.volume, window=window) for sample in samples]
-    masks, known = zip(*truth, strict=True)
-    threshold = best_threshold(probabilities, masks, known=known)
-    scores = [dice(p > threshold, m, known=k) for p, m, k in zip(probabilities, masks, known, strict=True)]
-    score = sum(scores) / len(samples)
-    result.history.append({"step": step, "val_dice": score, "threshold": threshold})
-    logger.info("step %d: validation Dice %.4f at threshold %.3f", step, score, threshold)
-    if score > result.best_dice:
-        result.best_step, result.best_dice, result.threshold = step, score, threshold
