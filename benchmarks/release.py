@@ -29,7 +29,7 @@ import yaml
 
 import neurokd as nkd
 from study import HERE, PARTS, at_hand, in_bf16, machine, merged, neurons, scores
-from study_tables import ROWS, SCORES
+from study_tables import ROWS, heading
 
 PART = 9  # of a seed's ten streams
 assert PART not in PARTS.values(), f"stream {PART} is one of the study's"
@@ -148,13 +148,13 @@ def evaluated(models: dict[str, nkd.NeuronSegmenter], data: dict) -> dict[str, d
 
 def table(results: dict) -> str:
     """Return the scores as a Markdown table: means over the volumes of a row."""
-    heads = ["volumes", "n", "method", *(SCORES[key][0] for key in SHOWN), "CPU s a volume"]
+    heads = ["volumes", "n", "method", *(heading(key) for key in SHOWN), "CPU s a volume"]
     lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
     for row, words in ROWS.items():
         for method, rows in results["scores"].items():
             if row not in rows:
                 continue
-            means = [f"{np.mean([volume[key] for volume in rows[row]]):.{SCORES[key][1]}f}" for key in SHOWN]
+            means = [f"{np.mean([volume[key] for volume in rows[row]]):.{nkd.SCORES[key].digits}f}" for key in SHOWN]
             cpu = np.mean([volume["cpu_seconds"] for volume in rows[row]])
             lines.append(" | ".join([words, str(len(rows[row])), method, *means, f"{cpu:.1f}"]))
     return "\n".join(f"| {line} |" for line in lines)

@@ -12,7 +12,8 @@ from neurokd import __version__
 from neurokd.data.rasterise import rasterise
 from neurokd.data.swc import read_swc, write_swc
 from neurokd.data.tree import Tree
-from neurokd.evaluation.trees import compare_trees, length_scores
+from neurokd.evaluation.evaluate import compare_trees
+from neurokd.evaluation.trees import length_scores
 from neurokd.inference import trace as module
 from neurokd.inference.trace import find_soma, trace
 

@@ -1,8 +1,10 @@
 """How well a mask fits the true one, and the threshold baseline that stands beside every score.
 
-Only the foreground counts: of a neuron's volume, 99.8 % are background, and a score that averages over it
-is near 1 for any mask.
+Only the foreground counts. Of a neuron's volume, 99.8 % are background, and a score that averages over it is
+near 1 for any mask.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -15,7 +17,7 @@ __all__ = ["best_threshold", "dice", "precision", "recall"]
 
 
 def as_mask(mask: ArrayLike, name: str) -> NDArray[np.bool_]:
-    """A mask as a boolean array; a segmentation with several labels is one, a probability is not (``ValueError``)."""
+    """Return a mask as a boolean array. Several labels are a mask; a probability is none (``ValueError``)."""
     array = check_volume(mask, name=name)
     if array.dtype.kind == "f":
         raise ValueError(f"{name} must be a boolean or integer mask, got {array.dtype}; threshold probabilities first")
@@ -23,15 +25,15 @@ def as_mask(mask: ArrayLike, name: str) -> NDArray[np.bool_]:
 
 
 def mask_pair(prediction: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Both masks as boolean arrays of one shape; else ``ValueError``."""
-    prediction, truth = as_mask(prediction, "prediction"), as_mask(truth, "truth")
-    if prediction.shape != truth.shape:
-        raise ValueError(f"prediction and truth differ in shape (z, y, x): {prediction.shape} and {truth.shape}")
-    return prediction, truth
+    """Return both masks as boolean arrays of one shape; else ``ValueError``."""
+    found, true = as_mask(prediction, "prediction"), as_mask(truth, "truth")
+    if found.shape != true.shape:
+        raise ValueError(f"prediction and truth must have one shape, got {found.shape} and {true.shape}")
+    return found, true
 
 
 def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Foreground Dice, ``2 |P and T| / (|P| + |T|)``.
+    """Return the foreground Dice, ``2 |P and T| / (|P| + |T|)``.
 
     Parameters
     ----------
@@ -46,14 +48,14 @@ def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        Masks of different shapes, without three axes, empty, or of floating point (threshold probabilities
-        first).
+        Masks of different shapes, without three axes, without voxels, or of floating point (threshold
+        probabilities first).
     """
     return _overlap(*mask_pair(prediction, truth))["dice"]
 
 
 def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Share of the predicted voxels that are true.
+    """Return the share of the predicted voxels that are true.
 
     Parameters
     ----------
@@ -68,13 +70,13 @@ def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        As :func:`dice`.
+        See :func:`dice`.
     """
     return _overlap(*mask_pair(prediction, truth))["precision"]
 
 
 def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Share of the true voxels that are predicted.
+    """Return the share of the true voxels that are predicted.
 
     Parameters
     ----------
@@ -89,62 +91,63 @@ def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        As :func:`dice`.
+        See :func:`dice`.
     """
     return _overlap(*mask_pair(prediction, truth))["recall"]
 
 
 def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_candidates: int = 4096) -> float:
-    """The threshold baseline: the t for which "intensity > t" has the highest mean foreground Dice.
+    """Find the t for which "intensity > t" has the highest mean foreground Dice: the threshold baseline.
 
-    Choose it on validation volumes, scaled as the volumes it will be used on.
+    Choose it on validation volumes, scaled like the volumes it will be used on.
 
     Parameters
     ----------
     volumes
-        (z, y, x) each, finite.
+        Finite volumes (z, y, x).
     masks
         The true masks, one for each volume, as in :func:`dice`.
     n_candidates
-        Every intensity that occurs is tried; if there are more than this, that many quantiles of them.
+        Largest number of thresholds to try. Every intensity that occurs is tried; if there are more than
+        this, that many quantiles of them.
 
     Returns
     -------
     float
-        t; the lowest of equally good ones.
+        The threshold t; the lowest of equally good ones.
 
     Raises
     ------
     ValueError
-        No volumes, unequal numbers of volumes and masks, not a volume or one with NaN or infinity, a mask of
-        another shape or such as :func:`dice` refuses.
+        There are no volumes, or not as many masks; something is not a volume or has NaN or infinity; a mask
+        has another shape or is refused by :func:`dice`.
     """
     if len(volumes) == 0 or len(volumes) != len(masks):
-        raise ValueError(
-            f"need as many masks as volumes and at least one, got {len(volumes)} volumes, {len(masks)} masks"
-        )
+        raise ValueError(f"masks must be as many as volumes, at least 1, got {len(masks)} and {len(volumes)}")
     intensities, foregrounds = [], []
     for i, (volume, mask) in enumerate(zip(volumes, masks, strict=True)):
         volume, mask = check_volume(volume, name=f"volume {i}"), as_mask(mask, f"mask {i}")
         if mask.shape != volume.shape:
-            raise ValueError(f"volume {i} and its mask differ in shape (z, y, x): {volume.shape}, {mask.shape}")
+            raise ValueError(f"mask {i} must have the shape of volume {i}, {volume.shape}, got {mask.shape}")
         intensities.append(np.sort(volume, axis=None))
         foregrounds.append(np.sort(volume[mask], axis=None))
     candidates = np.unique(np.concatenate([np.unique(values) for values in intensities]))
     if len(candidates) > n_candidates:
         candidates = candidates[np.linspace(0, len(candidates) - 1, n_candidates).astype(int)]
 
-    def above(values: NDArray) -> NDArray:
+    def count_above(values: NDArray) -> NDArray:
+        """Return how many of the sorted values are above each candidate."""
         return len(values) - np.searchsorted(values, candidates, side="right")
 
     scores = [
-        _ratio(2 * above(foreground), above(values) + len(foreground))
+        _ratio(2 * count_above(foreground), count_above(values) + len(foreground))
         for values, foreground in zip(intensities, foregrounds, strict=True)
     ]
     return float(candidates[np.argmax(np.mean(scores, axis=0))])
 
 
 def _overlap(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
+    """Return Dice, precision and recall."""
     hits, predicted, true = (int(np.count_nonzero(mask)) for mask in (prediction & truth, prediction, truth))
     both_empty = predicted + true == 0
     return {
@@ -155,6 +158,6 @@ def _overlap(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[st
 
 
 def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
-    """Part / whole, where 0 / 0 is 1: nothing to find, nothing found."""
+    """Divide part by whole, where 0 / 0 is 1: nothing to find, nothing found."""
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.ones_like(whole), where=whole > 0)
