@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab book serve browser lint format pair clean
+.PHONY: help demo test lab book serve browser lint format notebooks clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,15 +41,15 @@ browser: $(READY) $(VENV)/.browser  ## look for faults on every page of the buil
 lint: $(READY)  ## check style, format and that each notebook equals its .py
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python tools/pair.py --check
+	$(BIN)/python tools/notebooks.py --check
 	$(BIN)/python tools/openings.py --check
 
 format: $(READY)  ## mend style and format where ruff can
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
-pair: $(READY)  ## write every notebook from its .py
-	$(BIN)/python tools/pair.py
+notebooks: $(READY)  ## write every notebook from its .py
+	$(BIN)/python tools/notebooks.py
 
 clean:  ## remove .venv and caches; results in runs/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

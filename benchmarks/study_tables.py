@@ -73,8 +73,8 @@ def training_table(cells: list[dict]) -> str:
             ]
         lines.append(f"| {arm} | {volumes} | {len(of)} | {dice.mean():.3f}{spread} | {' | '.join(cost)} |")
     notes = [
-        "Seconds hold the validations, too; of a cell that was resumed they are those of its last piece.",
-        "Weights are all that a model holds, also those that nothing it gives depends on.",
+        "Seconds include the validations. If a cell was resumed, they cover only its last part.",
+        "Weights count all parameters, including unused ones.",
     ]
     return "\n".join([*lines, "", *notes])
 

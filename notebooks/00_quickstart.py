@@ -45,7 +45,6 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import Frame
 
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 folder = run_folder("demo")
@@ -74,18 +73,18 @@ assert ready_dice > any_dice
 
 # %% mystnb={"image": {"alt": "A simulated neuron that neurokd-tiny has not seen: its stack, the probability of neurite, the traced tree over the stack."}}
 figure, panels = plt.subplots(1, 3, figsize=(12, 4.3), layout="constrained")
-frame = Frame(unseen.volume.shape, unseen.spacing)
+frame = nkd.Frame(unseen.volume.shape, unseen.spacing)
 for axes, shown, title in zip(
     panels, (unseen.volume, ready_probability, unseen.volume), ("stack", "probability of neurite", "tree"), strict=True
 ):
-    frame.show(axes, shown, gamma=0.5, dimmed=title == "tree")
-    frame.scale_bar(axes)
+    frame.draw_volume(axes, shown, dimmed=title == "tree")
+    frame.draw_scale_bar(axes)
     axes.set(title=title, xlabel="x (µm)", ylabel="y (µm)")
-frame.trace(panels[2], ready_tree)
+frame.draw_tree(panels[2], ready_tree)
 figure.savefig(folder / "first.png", dpi=150)
 
 # %% [markdown]
-# *Maximum projections along z; the tree in blue, its root orange.* The rest of this notebook makes such a student, from a 2D network to the tree.
+# *Maximum projections along z; the tree in purple, its root in orange.* The rest of this notebook makes such a student, from a 2D network to the tree.
 #
 # ## 1 · Neurons to learn from
 #

@@ -63,7 +63,6 @@ from tqdm.auto import tqdm
 
 import neurokd as nkd
 from neurokd.profile import profile, run_folder
-from neurokd.viz.frame import ORANGE, Frame
 
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 short = profile() == "ci"  # the same story with fewer and smaller things, for automatic tests
@@ -96,7 +95,7 @@ def make_example(place):
     nkd.write_swc(place / "cell2.v3draw.swc", two.tree)
     nkd.write_swc(place / "cell3.swc", three.tree.mirror("y", shape[1]))
     thick = replace(four.tree, radius=np.full(len(four.tree), 3.0))
-    nkd.write_swc(place / "cell4.swc", thick.scale(four.spacing[::-1]))
+    nkd.write_swc(place / "cell4.swc", thick.to_microns(four.spacing))
     return {f"cell{i}": neuron for i, neuron in enumerate((one, two, three, four, five), start=1)}
 
 
@@ -165,24 +164,24 @@ if example:
     for row in rows[:4]:  # in voxels and the right way up, however they were written
         assert np.abs(row["tree"].xyz - true[row["stack"].name].tree.xyz).max() < 0.001
 
-# %% mystnb={"image": {"alt": "Every stack of the folder from above, with its annotation in blue where it has one."}} jupyter={"source_hidden": true} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Every stack of the folder from above, with its annotation in purple where it has one."}} jupyter={"source_hidden": true} tags=["hide-input"]
 columns = min(3, len(readable))
 lines = -(-min(12, len(readable)) // columns)
 figure, panels = plt.subplots(lines, columns, figsize=(4 * columns, 4.2 * lines), squeeze=False, layout="constrained")
 for axes in panels.flat[len(readable) :]:
     axes.set_axis_off()
 for axes, row in zip(panels.flat, readable, strict=False):
-    frame = Frame(row["seen"].shape, row["stack"].spacing)
-    frame.show(axes, row["seen"], gamma=0.5, dimmed=row["tree"] is not None)
+    frame = nkd.Frame(row["seen"].shape, row["stack"].spacing)
+    frame.draw_volume(axes, row["seen"], dimmed=row["tree"] is not None)
     if row["tree"] is not None:
-        frame.trace(axes, row["tree"])
-    frame.scale_bar(axes)
+        frame.draw_tree(axes, row["tree"])
+    frame.draw_scale_bar(axes)
     axes.set(title=f"{row['stack'].name}: {row['use']}", xticks=[], yticks=[])
 if len(readable) > 12:
     print(f"the first 12 of {len(readable)}")
 
 # %% [markdown]
-# *Maximum projections along z; the annotation in blue, its root orange; what could not be read is left out.* Look at every one: a tree that is some slices too deep looks right from above. Click or drag in the planes (without a kernel this is a still picture):
+# *Maximum projections along z; the annotation in purple, its root in orange; what could not be read is left out.* Look at every one: a tree that is some slices too deep looks right from above. Click or drag in the planes (without a kernel this is a still picture):
 
 # %%
 annotated = [row for row in rows if row["use"] == "annotated"]
@@ -190,7 +189,7 @@ if not annotated:
     raise ValueError(f"none of the {len(rows)} stacks in {STACKS} has an annotation that can be used: see above")
 first = annotated[0]
 volume = nkd.read_volume(first["stack"].volume, channel=CHANNEL)
-viewer = nkd.browse(volume, tree=first["tree"], spacing=first["stack"].spacing, slab=9)
+viewer = nkd.view_volume(volume, tree=first["tree"], spacing=first["stack"].spacing, slab=9)
 middle = first["tree"].zyx[len(first["tree"]) // 2].round().astype(int).clip(0, np.array(volume.shape) - 1)
 for axis, place in zip("zyx", middle.tolist(), strict=True):
     viewer.controls[axis].value = place  # what a click does
@@ -223,8 +222,8 @@ def across(volume, tree, spacing, reach=8.0):
 def one_radius(volume, tree, spacing, radius, half):
     """The tree with this radius; its root with that of the soma, if the thickest bright place is there."""
     radii, soma = np.full(len(tree), radius), nkd.find_soma(nkd.scale_intensity(volume) > half, spacing=spacing)
-    if np.linalg.norm((tree.zyx[0] - soma[:3]) * spacing) < soma[3] * np.prod(spacing) ** (1 / 3):
-        radii[0] = soma[3]
+    if np.linalg.norm((tree.zyx[0] - soma[:3]) * spacing) < soma.radius * np.prod(spacing) ** (1 / 3):
+        radii[0] = soma.radius
     return replace(tree, radius=radii)
 
 
@@ -264,10 +263,10 @@ panels[0].set(
 )
 panels[0].legend(frameon=False)
 panels[0].spines[["top", "right"]].set_visible(False)
-frame = Frame(sample.volume.shape, sample.spacing)
+frame = nkd.Frame(sample.volume.shape, sample.spacing)
 for axes, mask, title in ((panels[1], as_written, "radii of the SWC"), (panels[2], sample.mask, "radii used")):
-    frame.show(axes, sample.volume, gamma=0.5, dimmed=True)
-    frame.overlay(axes, mask, "xy", ORANGE, alpha=0.6)
+    frame.draw_volume(axes, sample.volume, dimmed=True)
+    frame.draw_mask(axes, mask, opacity=0.6)
     axes.set(title=f"{sample.name}: {title}", xlabel="x (µm)", ylabel="y (µm)")
 
 # %% [markdown]
@@ -345,9 +344,9 @@ def voxel(spacing):
 
 
 def soma_of(volume, spacing):
-    """The thickest bright place, (z, y, x, radius) in voxels, if it is as thick as a soma; else None."""
+    """The thickest bright place if it is as thick as a soma; else None."""
     place = nkd.find_soma(nkd.scale_intensity(volume) > bright, spacing=spacing)
-    return place if place[3] * voxel(spacing) >= SOMA_RADIUS else None
+    return place if place.radius * voxel(spacing) >= SOMA_RADIUS else None
 
 
 def traced(chance, threshold, volume, spacing):
@@ -385,7 +384,7 @@ for key in ("dice", "length_f1"):
 if example:
     assert wins == [True]  # the tree, which is what it is for
 
-# %% mystnb={"image": {"alt": "The held-out stack, its annotation, the student's mask coloured by hit, missed and invented, and the traced tree."}}
+# %% mystnb={"image": {"alt": "The held-out stack, its annotation, the student's mask coloured by found, missed and invented, and the traced tree."}}
 one = judged[0]
 _ = nkd.plot_comparison(
     one.volume,
@@ -422,7 +421,7 @@ def deliver(name, volume, chance, tree, spacing):
     tifffile.imwrite(written["composite"], pair, imagej=True, resolution=(1 / x, 1 / y), metadata=notes)
     if tree is not None:
         written["voxels"] = nkd.write_swc(place / f"{name}.swc", tree)
-        microns = replace(tree.scale(spacing[::-1]), comments=(tree.comments[0], "x y z and radius in µm"))
+        microns = replace(tree.to_microns(spacing), comments=(tree.comments[0], "x y z and radius in µm"))
         written["microns"] = nkd.write_swc(place / f"{name}-um.swc", microns)
     return written
 
@@ -550,34 +549,34 @@ if soma is None:  # which the other three need
 else:
     grey = nkd.scale_intensity(volume)
     centre = tuple(int(c) for c in soma[:3])
-    thick = ndimage.distance_transform_edt(grey > bright, sampling=unit) > 0.5 * soma[3]
+    thick = ndimage.distance_transform_edt(grey > bright, sampling=unit) > 0.5 * soma.radius
     labels, _ = ndimage.label(thick)
     z, y, x = np.ptp(np.argwhere(labels == labels[centre]), axis=0) + 1
     ratios = [z * step / ((x * spacing[2] + y * spacing[1]) / 2) for step in (spacing[0], 3 * spacing[0])]
     tall = (3 * spacing[0], *spacing[1:])
     number = f"its soma is {ratios[1]:.1f} x as high as wide,\nwith the right spacing {ratios[0]:.1f} x"
     cases.append(("slice distance wrong (x-z)", volume, right, "xz", tall, number))
-    lengths = [right.scale(size[::-1]).length for size in (tall, spacing)]
+    lengths = [right.to_microns(size).length for size in (tall, spacing)]
     mended.append(f"slice distance wrong: {lengths[0]:.0f} µm of tree, with the right spacing {lengths[1]:.0f} µm")
 
     grid = np.ogrid[tuple(slice(n) for n in volume.shape)]
     away = np.sqrt(sum(((g - c) * u) ** 2 for g, c, u in zip(grid, soma, unit, strict=False)))
-    hollow = np.where(away < 2 * soma[3], 0, chance)  # as a student of thin neurites gives it
+    hollow = np.where(away < 2 * soma.radius, 0, chance)  # as a student of thin neurites gives it
     lost, rooted = (nkd.trace(hollow, threshold=level, spacing=spacing, soma=place) for place in (None, soma))
     off = [np.linalg.norm((tree.zyx[0] - soma[:3]) * spacing) for tree in (lost, rooted)]
-    number = f"its root has a radius of {lost.radius[0] * voxel(spacing):.1f} µm,\nthe soma in the image {soma[3] * voxel(spacing):.1f} µm"
+    number = f"its root has a radius of {lost.radius[0] * voxel(spacing):.1f} µm,\nthe soma in the image {soma.radius * voxel(spacing):.1f} µm"
     cases.append(("soma missed", hollow, lost, "xy", spacing, number))
     mended.append(f"soma missed: root {off[0]:.0f} µm from the soma, with soma=find_soma(...) {off[1]:.0f} µm")
 
     # A second neuron: the mirror image of the first, so near that their outermost neurites touch.
-    turned = soma[2] > truth.xyz[:, 0].mean()
+    turned = soma.x > truth.xyz[:, 0].mean()
     neuron = truth.mirror("x", volume.shape[2]) if turned else truth
     edge = int(neuron.xyz[:, 0].max()) + 1
     halves = [(v[:, :, ::-1] if turned else v)[:, :, :edge] for v in (grey, chance)]
     two, likely = (np.concatenate([half, half[:, :, ::-1]], axis=2) for half in halves)
-    home = (*soma[:2], volume.shape[2] - 1 - soma[2] if turned else soma[2], soma[3])
+    home = soma._replace(x=volume.shape[2] - 1 - soma.x) if turned else soma
     merged = nkd.trace(likely, threshold=level, spacing=spacing, soma=home)
-    somata, count = ndimage.label(ndimage.distance_transform_edt(two > bright, sampling=unit) > 0.6 * soma[3])
+    somata, count = ndimage.label(ndimage.distance_transform_edt(two > bright, sampling=unit) > 0.6 * soma.radius)
     places = np.rint(ndimage.center_of_mass(somata > 0, somata, range(1, count + 1))).astype(int)
     ways = [MCP_Geometric(1 / (likely + 0.02), sampling=tuple(unit)).find_costs([place])[0] for place in places]
     own = np.argmin(ways, axis=0) == np.linalg.norm(places - home[:3], axis=1).argmin()
@@ -602,19 +601,19 @@ figure, panels = plt.subplots(lines, 4, figsize=(10, 3.3 * lines), layout="const
 for axes in panels.flat[len(cases) :]:
     axes.set_axis_off()
 for axes, (title, shown, tree, plane, size, number) in zip(panels.flat, cases, strict=False):
-    frame = Frame(shown.shape, size)
-    frame.show(axes, shown, plane, gamma=0.5, dimmed=tree is not None)
+    frame = nkd.Frame(shown.shape, size)
+    frame.draw_volume(axes, shown, plane, dimmed=tree is not None)
     if tree is not None:
-        frame.trace(axes, tree, plane)
+        frame.draw_tree(axes, tree, plane)
     axes.set(xticks=[], yticks=[], xlim=(0, frame.lengths[2]))
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(number, fontsize=8)
     axes.set_ylim(frame.lengths["zyx".index(plane[1])], 0)
-frame.scale_bar(panels[0, 0])
+frame.draw_scale_bar(panels[0, 0])
 print(*mended, sep="\n")
 
 # %% [markdown]
-# *Projections along z, the third from the end along y; trees in blue, roots orange.*
+# *Projections along z, the third from the end along y; trees in purple, roots in orange.*
 #
 # | what you see | the number | what to do |
 # |---|---|---|

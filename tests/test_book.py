@@ -16,8 +16,8 @@ import pytest
 import book
 import execute
 import neurokd
+import notebooks
 import openings
-import pair
 import reference
 import vendor
 from neurokd.models.storage import released_models
@@ -50,8 +50,8 @@ def test_every_public_name_is_in_the_reference():
 
 def test_a_page_of_the_reference_begins_with_its_names_and_their_notebooks():
     overview = reference.room_page("inference").split("neurokd.inference.sliding\n---")[0]
-    assert re.findall(r"   \* - `(\w+)`", overview) == ["predict", "find_soma", "trace"]
-    source = next(path for path in pair.sources() if "nkd.trace(" in path.read_text(encoding="utf-8"))
+    assert re.findall(r"   \* - `(\w+)`", overview) == ["predict", "Soma", "find_soma", "trace"]
+    source = next(path for path in notebooks.sources() if "nkd.trace(" in path.read_text(encoding="utf-8"))
     line = overview.split("`trace`")[1]
     assert "Trace one neuron. (:doc:`" in line and f"`{source.stem[:2]} </notebooks/{source.stem}>`" in line
 
@@ -141,7 +141,7 @@ def no_repository(monkeypatch):
 
 def test_every_notebook_opens_as_the_tool_writes_it():
     cell, table = openings.install_cell(openings.repository()), openings.measured()
-    for source in pair.sources():
+    for source in notebooks.sources():
         text = source.read_text(encoding="utf-8")
         assert openings.opened(text, line=openings.takes(table.get(source.stem, {})), cell=cell) == text, source.name
 
@@ -237,7 +237,7 @@ def story(tmp_path, monkeypatch):
         "_ = axes.set(title='A line', xlabel='step', ylabel='loss')\n",
     )
     (tmp_path / "story.py").write_text(openings.opened(text, line="-", cell=openings.install_cell(None)))
-    nbformat.write(pair.build(tmp_path / "story.py"), tmp_path / "story.ipynb")
+    nbformat.write(notebooks.build(tmp_path / "story.py"), tmp_path / "story.ipynb")
     monkeypatch.setattr(execute, "BUILD", tmp_path / "build")
     return tmp_path / "story.py"
 

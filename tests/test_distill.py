@@ -8,7 +8,7 @@ import torch
 from einops import rearrange, reduce, repeat
 
 from neurokd.data.datasets import Sample
-from neurokd.data.io import scale_intensity
+from neurokd.data.intensity import scale_intensity
 from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.training.config import TrainConfig
 from neurokd.training.distill import Distillation, DistillConfig

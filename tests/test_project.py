@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import neurokd
-import pair
+import notebooks
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -123,7 +123,7 @@ def test_public_names_are_documented_and_typed(name):
 
 
 def test_every_notebook_equals_its_text_file_and_holds_no_outputs():
-    assert pair.differences() == []
+    assert notebooks.differences() == []
 
 
 def packages(requirements: list[str]) -> dict[str, str]:

@@ -233,6 +233,12 @@ def test_nodes_in_any_order_make_the_same_tree() -> None:
 
 
 def test_scale_translate_mirror(y_tree: Tree) -> None:
+    assert y_tree.to_microns((0.5, 2, 4)).comments[-1].endswith("(0.5, 2.0, 4.0) µm (z, y, x)")
+    np.testing.assert_array_equal(y_tree.to_microns((0.5, 2, 4)).zyx, y_tree.zyx * (0.5, 2, 4))
+    np.testing.assert_allclose(y_tree.to_microns((0.5, 2, 8)).radius, 2 * y_tree.radius)
+    for bad in ((1, 1), (1, 1, 0), (1, 1, float("nan"))):
+        with pytest.raises(ValueError, match="spacing must be"):
+            y_tree.to_microns(bad)
     big = y_tree.scale((2, 2, 2))
     assert big.length == 28 and big.radius[0] == 4
     stretched = y_tree.scale((1, 1, 8))
@@ -317,3 +323,17 @@ def test_files_of_other_programs(tmp_path: Path, real_data: Path) -> None:
             tree = read_swc(path, repair=True)
         assert len(tree) == len(raw) and math.isclose(tree.length, length, rel_tol=1e-9)
         same(read_swc(write_swc(tmp_path / path.name, tree)), tree)
+
+
+def test_path_lengths_by_hand_and_by_walking_up() -> None:
+    by_hand = Tree([[0, 0, 0], [3, 4, 0], [3, 4, 2], [0, 4, 0]], np.ones(4), [-1, 0, 1, 1], np.full(4, 3))
+    np.testing.assert_allclose(by_hand.path_lengths, [0, 5, 7, 8])
+    rng = np.random.default_rng(0)
+    parent = np.array([-1, *(rng.integers(max(0, n - 3), n) for n in range(1, 300))])  # deep, with many branches
+    tree = Tree(rng.normal(size=(300, 3)), np.ones(300), parent, np.full(300, 3))
+    for row in range(300):
+        path, node = 0.0, row
+        while node > 0:
+            path, node = path + np.linalg.norm(tree.xyz[node] - tree.xyz[parent[node]]), parent[node]
+        assert tree.path_lengths[row] == pytest.approx(path)
+    assert Tree([[1, 2, 3]], [1], [-1], [1]).path_lengths.tolist() == [0]

@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-import pair
+import notebooks
 import run_notebook
 
 TEXT = """\
@@ -24,8 +24,8 @@ print(x + 1)
 def folder(tmp_path):
     """A folder with one good pair."""
     (tmp_path / "story.py").write_text(TEXT)
-    nbformat.write(pair.build(tmp_path / "story.py"), tmp_path / "story.ipynb")
-    assert pair.differences(tmp_path) == []
+    nbformat.write(notebooks.build(tmp_path / "story.py"), tmp_path / "story.ipynb")
+    assert notebooks.differences(tmp_path) == []
     return tmp_path
 
 
@@ -42,7 +42,7 @@ def test_a_notebook_is_what_its_text_says(folder):
 def test_ids_stay_with_their_cells(folder):
     before = {cell.source: cell.id for cell in nbformat.read(folder / "story.ipynb", as_version=4).cells}
     (folder / "story.py").write_text(TEXT.replace("# %%\nx", "# %%\ny = 2\n\n# %%\nx"))
-    after = {cell.source: cell.id for cell in pair.build(folder / "story.py").cells}
+    after = {cell.source: cell.id for cell in notebooks.build(folder / "story.py").cells}
     assert after.items() >= before.items()
     assert len(set(after.values())) == 4
 
@@ -86,14 +86,14 @@ def test_every_difference_is_found_and_mended(folder, change, complaint):
     notebook = nbformat.read(folder / "story.ipynb", as_version=4)
     change(notebook)
     nbformat.write(notebook, folder / "story.ipynb")
-    assert any(complaint in line for line in pair.differences(folder))
-    nbformat.write(pair.build(folder / "story.py"), folder / "story.ipynb")
-    assert pair.differences(folder) == []
+    assert any(complaint in line for line in notebooks.differences(folder))
+    nbformat.write(notebooks.build(folder / "story.py"), folder / "story.ipynb")
+    assert notebooks.differences(folder) == []
 
 
 def test_both_halves_of_a_pair_must_be_there(folder):
     (folder / "story.py").rename(folder / "other.py")
-    assert pair.differences(folder) == ["other.py has no other.ipynb", "story.ipynb has no story.py"]
+    assert notebooks.differences(folder) == ["other.py has no other.ipynb", "story.ipynb has no story.py"]
 
 
 def test_a_notebook_edited_in_jupyterlab_becomes_text(folder):
@@ -102,7 +102,7 @@ def test_a_notebook_edited_in_jupyterlab_becomes_text(folder):
     edit_source(notebook)
     leave_output(notebook)
     nbformat.write(notebook, folder / "story.ipynb")
-    pair.write_text(folder / "story.ipynb")
+    notebooks.write_text(folder / "story.ipynb")
     assert (folder / "story.py").read_text() == TEXT.replace("x = 1", "x = 3")
 
 

@@ -148,7 +148,7 @@ def test_flat_voxels() -> None:
     spacing = (1.6, 0.4, 0.4)
     tree = trace(mask, spacing=spacing)
     assert mask.shape == (13, 60, 100) and tree.xyz[:, 2].max() < 13
-    physical = tree.scale(spacing[::-1])
+    physical = tree.to_microns(spacing)
     expected = Tree(truth.xyz * [1, 1, 1.6], truth.radius, truth.parent, truth.type).scale((0.4, 0.4, 0.4))
     assert np.linalg.norm(physical.xyz[0] - expected.xyz[0]) < 1.6
     assert physical.radius[0] == pytest.approx(3.2, abs=0.6)
@@ -207,7 +207,10 @@ def test_soma_is_found_by_its_radius_even_where_it_is_hollow() -> None:
     assert rooted(trace(hollow), (15, 30, 20)) and trace(hollow).radius[0] == pytest.approx(radius)
     # Flat voxels: the radius is in mean voxels, as of the tracer.
     flat = find_soma(mask[::2], spacing=(2, 1, 1))
-    assert flat[3] * 2 ** (1 / 3) == pytest.approx(6, abs=0.8) and flat[0] == pytest.approx(7.5, abs=1)
+    assert flat.radius * 2 ** (1 / 3) == pytest.approx(6, abs=0.8) and flat.z == pytest.approx(7.5, abs=1)
+    assert flat == (flat.z, flat.y, flat.x, flat.radius)
+    # The header of a tree holds plain numbers, whatever the soma was given as.
+    assert f"soma ({z}, {y}, {x}, {radius})," in trace(mask, soma=find_soma(mask)).comments[0]
 
 
 def test_a_known_soma_is_the_root_and_says_which_neuron() -> None:
@@ -290,7 +293,7 @@ def test_what_is_too_large_is_refused_at_once(monkeypatch) -> None:
 
 @pytest.mark.parametrize("mask", [np.zeros((4, 5, 6), bool), np.full((4, 5, 6), 0.5).cumsum(0), np.ones((5, 6), bool)])
 def test_no_soma_in_what_is_no_mask(mask: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"empty|not boolean|3 axes"):
+    with pytest.raises(ValueError, match=r"empty|must be boolean|3 axes"):
         find_soma(mask)
 
 
@@ -303,7 +306,7 @@ def test_no_soma_in_what_is_no_mask(mask: np.ndarray) -> None:
         (np.ones((0, 5, 6), bool), {}, "empty"),
         (np.full((4, 5, 6), np.nan), {}, "finite"),
         (np.full((4, 5, 6), 7.0), {}, r"\[0, 1\]"),
-        (np.arange(120).reshape(4, 5, 6), {}, "not boolean"),
+        (np.arange(120).reshape(4, 5, 6), {}, "one value beside 0, got 119 values"),
         (np.ones((4, 5, 6), complex), {}, "complex"),
         (np.ones((4, 5, 6)), {"threshold": 1.0}, "threshold"),
         (np.ones((4, 5, 6)), {"spacing": (1, 1)}, "spacing"),

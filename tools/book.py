@@ -23,8 +23,8 @@ import yaml
 
 import execute
 import neurokd
+import notebooks
 import openings
-import pair
 import reference
 import vendor
 from neurokd.models.storage import model_folder, released_models
@@ -48,7 +48,7 @@ def shown(source: Path, profile: str) -> nbformat.NotebookNode:
     ValueError
         A figure has no words.
     """
-    notebook = pair.build(source)
+    notebook = notebooks.build(source)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     kept = execute.folder_of(profile) / source.with_suffix(".ipynb").name
     if execute.is_done(source, profile):
@@ -113,7 +113,7 @@ def pages(profile: str) -> dict[str, str | bytes]:
     citing = (BOOK / "background" / "citing.md").read_text(encoding="utf-8")
     files["background/citing.md"] = citing.replace("VERSION", neurokd.__version__)
     files["tutorial.md"] = reference.tutorial_page()
-    for source in pair.sources():
+    for source in notebooks.sources():
         files[f"notebooks/{source.stem}.ipynb"] = nbformat.writes(shown(source, profile)) + "\n"
     for room in reference.ROOMS:
         files[f"reference/{room}.rst"] = reference.room_page(room)

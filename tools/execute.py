@@ -25,8 +25,8 @@ from pathlib import Path
 
 import psutil
 
+import notebooks
 import openings
-import pair
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "book" / "_build"
@@ -73,7 +73,7 @@ def fingerprint(source: Path, profile: str) -> str:
 
     Not its text: whoever shows an executed notebook takes the text as it is now.
     """
-    code = [cell.source for cell in pair.build(source).cells if cell.cell_type == "code"]
+    code = [cell.source for cell in notebooks.build(source).cells if cell.cell_type == "code"]
     digest = hashlib.sha256(json.dumps([profile, sys.version, code]).encode())
     package = sorted((ROOT / "neurokd").rglob("*"))
     files = [ROOT / "pyproject.toml", *(ROOT / "tools" / name for name in TOOLS)]
@@ -203,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", choices=("ci", "full"), default="ci")
     parser.add_argument("--measure", action="store_true", help="run each, from empty caches, and write what it took")
     arguments = parser.parse_args(argv)
-    known = {path.stem: path for path in pair.sources()}
+    known = {path.stem: path for path in notebooks.sources()}
     if unknown := set(arguments.names) - set(known):
         parser.error(f"no such notebook: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     wanted = [known[name] for name in arguments.names or known]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nbformat
 
-import pair
+import notebooks
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="notebooks without suffix; all where none is named")
     parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 where something would change")
     arguments = parser.parse_args(argv)
-    known = {path.stem: path for path in pair.sources()}
+    known = {path.stem: path for path in notebooks.sources()}
     if unknown := set(arguments.names) - set(known):
         parser.error(f"no such notebook: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     cell, table, stale = install_cell(repository()), measured(), []
@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name}: {'would change' if arguments.check else 'changed'}")
             if not arguments.check:
                 known[name].write_text(wanted, encoding="utf-8")
-                nbformat.write(pair.build(known[name]), known[name].with_suffix(".ipynb"))
+                nbformat.write(notebooks.build(known[name]), known[name].with_suffix(".ipynb"))
     return bool(stale and arguments.check)
 
 

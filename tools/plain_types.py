@@ -19,7 +19,7 @@ from sphinx.util.nodes import make_refnode
 
 import reference
 
-MODULE = re.compile(r"neurokd\.(\w+)\.\w+")
+MODULE = re.compile(r"neurokd\.(\w+)(?:\.figures|\.viewers)?\.\w+")
 DASHES = (" -- ", " – ")  # between a parameter and its words, before and after Sphinx makes it pretty
 
 

@@ -16,8 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import neurokd
+import notebooks
 import openings
-import pair
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("data", "models", "inference", "evaluation", "training", "viz")  # in the order in which data flow
@@ -80,7 +80,7 @@ def _overview(modules: dict[str, list[str]]) -> str:
 def shown_in() -> dict[str, list[str]]:
     """Return the notebooks that use each public name, as ``nkd.NAME``."""
     table: dict[str, list[str]] = {}
-    for source in pair.sources():
+    for source in notebooks.sources():
         for name in sorted(set(re.findall(r"\bnkd\.(\w+)", source.read_text(encoding="utf-8")))):
             table.setdefault(name, []).append(source.stem)
     return table
@@ -99,7 +99,7 @@ def _entry(name: str, module: str) -> str:
 def _words_below(name: str, module: str) -> str:
     body = ast.parse(inspect.getsource(importlib.import_module(module))).body
     for node, below in pairwise(body):
-        if isinstance(node, ast.Assign) and node.targets[0].id == name and isinstance(below, ast.Expr):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name and isinstance(below, ast.Expr):
             return inspect.cleandoc(below.value.value)
     raise ValueError(f"{module}.{name} has no string below it that says what it is")
 
@@ -157,7 +157,7 @@ def notation_page() -> str:
 def tutorial_page() -> str:
     """Return the first page of the tutorial: what each notebook asks, from the notebooks' own boxes."""
     rows = []
-    for source in pair.sources():
+    for source in notebooks.sources():
         text = source.read_text(encoding="utf-8")
         title = re.search(r"^# # (.+)$", text, re.M)[1]
         question = re.search(r"^# > \*\*Question\.\*\* (.+)$", text, re.M)[1]

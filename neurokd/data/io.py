@@ -2,7 +2,8 @@
 
     file --read_volume--> z y x, values and type as stored --scale_intensity--> float32 in [0, 1] --> network
 
-`neurokd.data.formats` lists the formats. Checks and intensity scaling are in `neurokd.data.volume`.
+`neurokd.data.formats` lists the formats. Checks are in `neurokd.data.volume`, the intensity scale in
+`neurokd.data.intensity`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.files import existing_file
 from neurokd.data.formats import format_of
-from neurokd.data.volume import Spacing, check_volume, scale_intensity
+from neurokd.data.intensity import scale_intensity as scale_intensity
+from neurokd.data.volume import Spacing, check_volume
 
-__all__ = ["check_volume", "read_spacing", "read_volume", "scale_intensity", "write_volume"]
+__all__ = ["check_volume", "read_spacing", "read_volume", "write_volume"]
 
 
 def read_volume(path: str | os.PathLike[str], *, channel: int | None = None) -> NDArray[Any]:

@@ -18,6 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neurokd.data.volume import check_spacing
+
 __all__ = ["Tree"]
 
 _COLUMNS = {"xyz": np.float64, "radius": np.float64, "parent": np.int64, "type": np.int64}
@@ -137,6 +139,15 @@ class Tree:
         return float(self.edge_lengths.sum())
 
     @cached_property
+    def path_lengths(self) -> NDArray[np.float64]:
+        """(n,) lengths of the way from each node to the root along the tree, voxels."""
+        # Each node knows the way to an ancestor; in every round it adds the way that this ancestor knows.
+        path, above = np.r_[0.0, self.edge_lengths], np.maximum(self.parent, 0)
+        while above.any():
+            path, above = path + path[above], above[above]
+        return path
+
+    @cached_property
     def n_children(self) -> NDArray[np.int64]:
         """(n,) number of children of each node."""
         return np.bincount(self.parent[1:], minlength=len(self))
@@ -170,7 +181,7 @@ class Tree:
         Parameters
         ----------
         factors_xyz
-            Three factors > 0, `x y z`; a spacing `(z, y, x)` is reversed first: ``spacing[::-1]``.
+            Three factors > 0, `x y z`. For voxels to µm see :meth:`to_microns`.
 
         Returns
         -------
@@ -186,6 +197,28 @@ class Tree:
         if factors.shape != (3,) or not (factors > 0).all():
             raise ValueError(f"factors_xyz must be three numbers > 0, got {factors_xyz}")
         return replace(self, xyz=self.xyz * factors, radius=self.radius * np.prod(factors) ** (1 / 3))
+
+    def to_microns(self, spacing: Sequence[float]) -> Tree:
+        """Return the tree in µm, given in voxels.
+
+        Parameters
+        ----------
+        spacing
+            Voxel size ``(z, y, x)``, µm, in the order of a volume's axes.
+
+        Returns
+        -------
+        Tree
+            Points in µm; radii multiplied by the cube root of a voxel's volume. A comment states the voxel size.
+
+        Raises
+        ------
+        ValueError
+            Not three sizes > 0.
+        """
+        spacing = check_spacing(spacing)
+        note = f"x y z and radius in µm: scaled by a voxel size of {spacing} µm (z, y, x)"
+        return replace(self.scale(spacing[::-1]), comments=(*self.comments, note))
 
     def translate(self, offset_xyz: Sequence[float]) -> Tree:
         """Move by an offset.

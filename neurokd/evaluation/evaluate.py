@@ -4,13 +4,16 @@
                       +--functions of SCORES--> a row: a dict with a value for each key
     trees --TreePair--+
 
-A `Report` is made of rows.
+A `Report` is made of rows. Where only some voxels are annotated, only the scores that count voxels are given.
+Surface distances, skeletons and Betti numbers depend on the course of a neurite beyond the annotated slices,
+which nobody drew: cut to the slices they would be numbers of other objects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from neurokd.data.datasets import Sample
@@ -19,13 +22,13 @@ from neurokd.data.volume import check_spacing
 from neurokd.evaluation.report import Report
 from neurokd.evaluation.scores import SCORES, MaskPair
 from neurokd.evaluation.trees import Convention, TreePair
-from neurokd.evaluation.voxels import mask_pair
+from neurokd.evaluation.voxels import known_pair, mask_pair
 
 __all__ = ["compare_trees", "evaluate_masks", "evaluate_samples"]
 
 
 def evaluate_masks(
-    prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]
+    prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float], known: ArrayLike | None = None
 ) -> dict[str, float | int | bool]:
     """Return every score of the mask of one volume.
 
@@ -35,22 +38,25 @@ def evaluate_masks(
         (z, y, x) masks as in :func:`dice`.
     spacing
         Voxel size `(z, y, x)`, µm.
+    known
+        (z, y, x) boolean, the voxels that somebody annotated; None takes all.
 
     Returns
     -------
     dict
-        One entry for each of the `SCORES` that compares masks: `dice`, `precision`, `recall`, `cldice` in [0,
-        1]; `hd95` in µm, as :func:`hd95` defines it; `betti0_error`, `betti1_error` of :func:`betti_errors`.
-        Besides, `failed`: exactly one of the masks is empty, so that `hd95` is the volume's diagonal.
+        One entry for each of the `SCORES` that compares masks: `dice`, `precision`, `recall` and `cldice` in
+        [0, 1]; `hd95` in µm, as :func:`hd95` defines it; `betti0_error`, `betti1_error` of
+        :func:`betti_errors`. Besides, `failed`: exactly one of the masks is empty, so that `hd95` is the
+        volume's diagonal. Where `known` is False anywhere: `dice`, `precision`, `recall` and `failed` of the
+        known voxels alone.
 
     Raises
     ------
     ValueError
-        A mask that :func:`dice` refuses, or a spacing that is not three positive numbers.
+        A mask that :func:`dice` refuses, a spacing that is not three positive numbers, or a `known` that is
+        not boolean, of another shape or nowhere true.
     """
-    pair = MaskPair(*mask_pair(prediction, truth), check_spacing(spacing))
-    scores = {key: score.function(pair) for key, score in SCORES.items() if score.compares == "masks"}
-    return {**scores, "failed": bool(pair.prediction.any() != pair.truth.any())}
+    return _mask_row(prediction, truth, spacing, known, sparse=_is_sparse(known))
 
 
 def compare_trees(
@@ -98,8 +104,7 @@ def compare_trees(
     if spacing is not None:
         if convention == "vaa3d":
             raise ValueError(f"spacing must be None in convention 'vaa3d' (voxels), got {spacing}")
-        factors = check_spacing(spacing)[::-1]
-        tree, reference = None if tree is None else tree.scale(factors), reference.scale(factors)
+        tree, reference = None if tree is None else tree.to_microns(spacing), reference.to_microns(spacing)
     pair = TreePair(tree, reference, tolerance, convention)
     scores = {key: score.function(pair) for key, score in SCORES.items() if score.compares == "trees"}
     unit = "voxels" if spacing is None else "µm"
@@ -108,6 +113,9 @@ def compare_trees(
 
 def evaluate_samples(samples: Sequence[Sample], predictions: Mapping[str, ArrayLike], *, title: str = "") -> Report:
     """Return every score of the mask of every sample.
+
+    If any sample has voxels that are not known, the report holds the scores that count voxels, for all
+    samples.
 
     Parameters
     ----------
@@ -133,10 +141,31 @@ def evaluate_samples(samples: Sequence[Sample], predictions: Mapping[str, ArrayL
     if set(names) != set(predictions):
         missing, surplus = sorted(set(names) - set(predictions)), sorted(set(predictions) - set(names))
         raise ValueError(f"predictions must be of the samples, got none of {missing}, surplus {surplus}")
+    sparse = any(_is_sparse(sample.known) for sample in samples)
     rows = []
     for sample in samples:
         if sample.mask is None or sample.spacing is None:
             raise ValueError(f"sample {sample.name!r} must have a mask and a spacing, got None")
-        scores = evaluate_masks(predictions[sample.name], sample.mask, spacing=sample.spacing)
+        scores = _mask_row(predictions[sample.name], sample.mask, sample.spacing, sample.known, sparse=sparse)
         rows.append({"name": sample.name, **scores})
     return Report(rows, title=title)
+
+
+def _is_sparse(known: ArrayLike | None) -> bool:
+    """Return True if there are voxels of which nothing is known."""
+    return known is not None and not np.all(known)
+
+
+def _mask_row(
+    prediction: ArrayLike, truth: ArrayLike, spacing: Sequence[float], known: ArrayLike | None, *, sparse: bool
+) -> dict[str, float | int | bool]:
+    """Return the scores of a mask; if `sparse`, only those that count the known voxels."""
+    found, true = mask_pair(prediction, truth)
+    pair = MaskPair(found, true, check_spacing(spacing), known)
+    scores = {
+        key: score.function(pair)
+        for key, score in SCORES.items()
+        if score.compares == "masks" and (score.counts_voxels or not sparse)
+    }
+    found, true = known_pair(found, true, known)
+    return {**scores, "failed": bool(found.any() != true.any())}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from neurokd.data.annotation import check_known
+
 __all__ = ["average_precision"]
 
 
-def average_precision(scores: ArrayLike, truth: ArrayLike) -> float:
+def average_precision(scores: ArrayLike, truth: ArrayLike, *, known: ArrayLike | None = None) -> float:
     """Return the average precision, ``sum_k (R_k - R_{k-1}) P_k`` over all thresholds.
 
     This is the area under the steps of precision over recall. Unlike accuracy, it does not count the
@@ -21,6 +23,8 @@ def average_precision(scores: ArrayLike, truth: ArrayLike) -> float:
         scores count as one step, in whatever order they stand.
     truth
         Booleans of the same shape, at least one of them true.
+    known
+        Booleans of the same shape, True for the numbers that count; None counts all.
 
     Returns
     -------
@@ -30,7 +34,7 @@ def average_precision(scores: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        Shapes that differ, scores that are not finite, a truth that is not boolean or nowhere true.
+        Shapes that differ, scores that are not finite, a truth or known that is not boolean or nowhere true.
 
     Examples
     --------
@@ -42,6 +46,9 @@ def average_precision(scores: ArrayLike, truth: ArrayLike) -> float:
         raise ValueError(f"truth must be boolean of shape {scores.shape}, got {truth.dtype} of {truth.shape}")
     if not np.isfinite(scores).all():
         raise ValueError(f"scores must be finite, got {np.count_nonzero(~np.isfinite(scores))} that are not")
+    if known is not None:
+        known = check_known(known, shape=truth.shape)
+        scores, truth = scores[known], truth[known]  # any shape -> n
     if not truth.any():
         raise ValueError("truth must be true somewhere, got none: precision and recall are not defined")
     order = np.argsort(scores, axis=None)[::-1]

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.volume import Spacing
 from neurokd.evaluation.branching import strahler_order
@@ -37,11 +37,14 @@ class MaskPair:
         (z, y, x) boolean masks.
     spacing
         Voxel size ``(z, y, x)``, µm.
+    known
+        (z, y, x) boolean, the voxels that somebody annotated; None takes all.
     """
 
     prediction: NDArray[np.bool_]
     truth: NDArray[np.bool_]
     spacing: Spacing
+    known: ArrayLike | None = None
 
     @cached_property
     def betti_errors(self) -> tuple[int, int]:
@@ -70,6 +73,9 @@ class Score:
         "length" if it is a length, in µm or in voxels; "" if it has no unit.
     digits
         Decimals in tables.
+    counts_voxels
+        True if the score only counts voxels, so that it is also defined where only some of them are
+        annotated.
     """
 
     label: str
@@ -79,6 +85,7 @@ class Score:
     better: Literal["high", "low"] | None = "high"
     unit: Literal["length", ""] = ""
     digits: int = 3
+    counts_voxels: bool = False
 
     def heading(self, unit: str = "µm") -> str:
         """Return the heading of a column, with the unit of length where the score has one."""
@@ -87,20 +94,32 @@ class Score:
 
 SCORES = {
     "average_precision": Score(
-        "AP", "probabilities", average_precision, "area under the steps of precision over recall"
+        "AP",
+        "probabilities",
+        average_precision,
+        "area under the steps of precision over recall",
+        counts_voxels=True,
     ),
-    "dice": Score("Dice", "masks", lambda pair: dice(pair.prediction, pair.truth), "foreground Dice"),
+    "dice": Score(
+        "Dice",
+        "masks",
+        lambda pair: dice(pair.prediction, pair.truth, known=pair.known),
+        "foreground Dice",
+        counts_voxels=True,
+    ),
     "precision": Score(
         "precision",
         "masks",
-        lambda pair: precision(pair.prediction, pair.truth),
+        lambda pair: precision(pair.prediction, pair.truth, known=pair.known),
         "share of the predicted voxels that are true",
+        counts_voxels=True,
     ),
     "recall": Score(
         "recall",
         "masks",
-        lambda pair: recall(pair.prediction, pair.truth),
+        lambda pair: recall(pair.prediction, pair.truth, known=pair.known),
         "share of the true voxels that are predicted",
+        counts_voxels=True,
     ),
     "cldice": Score(
         "clDice",

@@ -32,7 +32,7 @@ def cldice(prediction: ArrayLike, truth: ArrayLike) -> float:
     Parameters
     ----------
     prediction, truth
-        (z, y, x) masks, boolean or integer (not 0 = foreground).
+        (z, y, x) masks, see :func:`neurokd.data.volume.check_mask`.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def cldice(prediction: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        Masks of different shapes, without three axes, empty, or of floating point.
+        Masks of different shapes, without three axes or empty; arrays that are no masks.
     """
     prediction, truth = mask_pair(prediction, truth)
     if not (prediction.any() and truth.any()):
@@ -62,7 +62,7 @@ def betti_numbers(mask: ArrayLike) -> tuple[int, int, int]:
     Parameters
     ----------
     mask
-        (z, y, x), boolean or integer. Outside the volume is background.
+        (z, y, x), see :func:`neurokd.data.volume.check_mask`. Outside the volume is background.
 
     Returns
     -------

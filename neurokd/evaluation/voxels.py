@@ -11,34 +11,45 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neurokd.data.volume import check_volume
+from neurokd.data.annotation import check_known
+from neurokd.data.volume import check_mask, check_volume
 
 __all__ = ["best_threshold", "dice", "precision", "recall"]
 
 
 def as_mask(mask: ArrayLike, name: str) -> NDArray[np.bool_]:
-    """Return a mask as a boolean array. Several labels are a mask; a probability is none (``ValueError``)."""
-    array = check_volume(mask, name=name)
-    if array.dtype.kind == "f":
-        raise ValueError(f"{name} must be a boolean or integer mask, got {array.dtype}; threshold probabilities first")
-    return np.ascontiguousarray(array != 0)
+    """Return a mask as contiguous booleans, see :func:`neurokd.data.volume.check_mask`."""
+    return np.ascontiguousarray(check_mask(mask, name=name))
 
 
 def mask_pair(prediction: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return both masks as boolean arrays of one shape; else ``ValueError``."""
+    """Return both masks as booleans of one shape; else ``ValueError``."""
     found, true = as_mask(prediction, "prediction"), as_mask(truth, "truth")
     if found.shape != true.shape:
-        raise ValueError(f"prediction and truth must have one shape, got {found.shape} and {true.shape}")
+        raise ValueError(f"prediction and truth must have one shape (z, y, x), got {found.shape} and {true.shape}")
     return found, true
 
 
-def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
+def known_pair(
+    prediction: ArrayLike, truth: ArrayLike, known: ArrayLike | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the known voxels of both masks, ``n`` of each; with ``known=None`` see :func:`mask_pair`."""
+    found, true = mask_pair(prediction, truth)
+    if known is None:
+        return found, true
+    chosen = check_known(known, shape=true.shape)
+    return found[chosen], true[chosen]  # z y x -> n
+
+
+def dice(prediction: ArrayLike, truth: ArrayLike, *, known: ArrayLike | None = None) -> float:
     """Return the foreground Dice, ``2 |P and T| / (|P| + |T|)``.
 
     Parameters
     ----------
     prediction, truth
-        (z, y, x) masks, boolean or integer (not 0 = foreground).
+        (z, y, x) masks, see :func:`neurokd.data.volume.check_mask`.
+    known
+        (z, y, x) boolean, the voxels that count; None: all.
 
     Returns
     -------
@@ -48,19 +59,21 @@ def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        Masks of different shapes, without three axes, without voxels, or of floating point (threshold
+        Masks of different shapes, without three axes, without voxels, or such as are none (threshold
         probabilities first).
     """
-    return _overlap(*mask_pair(prediction, truth))["dice"]
+    return _overlap(*known_pair(prediction, truth, known))["dice"]
 
 
-def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
+def precision(prediction: ArrayLike, truth: ArrayLike, *, known: ArrayLike | None = None) -> float:
     """Return the share of the predicted voxels that are true.
 
     Parameters
     ----------
     prediction, truth
-        (z, y, x) masks, boolean or integer (not 0 = foreground).
+        (z, y, x) masks, see :func:`neurokd.data.volume.check_mask`.
+    known
+        (z, y, x) boolean, the voxels that count; None: all.
 
     Returns
     -------
@@ -72,16 +85,18 @@ def precision(prediction: ArrayLike, truth: ArrayLike) -> float:
     ValueError
         See :func:`dice`.
     """
-    return _overlap(*mask_pair(prediction, truth))["precision"]
+    return _overlap(*known_pair(prediction, truth, known))["precision"]
 
 
-def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
+def recall(prediction: ArrayLike, truth: ArrayLike, *, known: ArrayLike | None = None) -> float:
     """Return the share of the true voxels that are predicted.
 
     Parameters
     ----------
     prediction, truth
-        (z, y, x) masks, boolean or integer (not 0 = foreground).
+        (z, y, x) masks, see :func:`neurokd.data.volume.check_mask`.
+    known
+        (z, y, x) boolean, the voxels that count; None: all.
 
     Returns
     -------
@@ -93,10 +108,16 @@ def recall(prediction: ArrayLike, truth: ArrayLike) -> float:
     ValueError
         See :func:`dice`.
     """
-    return _overlap(*mask_pair(prediction, truth))["recall"]
+    return _overlap(*known_pair(prediction, truth, known))["recall"]
 
 
-def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_candidates: int = 4096) -> float:
+def best_threshold(
+    volumes: Sequence[NDArray],
+    masks: Sequence[NDArray],
+    *,
+    known: Sequence[NDArray | None] | None = None,
+    n_candidates: int = 4096,
+) -> float:
     """Find the t for which "intensity > t" has the highest mean foreground Dice: the threshold baseline.
 
     Choose it on validation volumes, scaled like the volumes it will be used on.
@@ -107,6 +128,9 @@ def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_ca
         Finite volumes (z, y, x).
     masks
         The true masks, one for each volume, as in :func:`dice`.
+    known
+        For each volume the voxels that count, boolean (z, y, x), or None for all. None counts all voxels of
+        all volumes.
     n_candidates
         Largest number of thresholds to try. Every intensity that occurs is tried; if there are more than
         this, that many quantiles of them.
@@ -119,16 +143,22 @@ def best_threshold(volumes: Sequence[NDArray], masks: Sequence[NDArray], *, n_ca
     Raises
     ------
     ValueError
-        There are no volumes, or not as many masks; something is not a volume or has NaN or infinity; a mask
-        has another shape or is refused by :func:`dice`.
+        There are no volumes, or not as many masks or known; something is not a volume or has NaN or infinity;
+        a mask or known has another shape or is refused by :func:`dice`.
     """
     if len(volumes) == 0 or len(volumes) != len(masks):
         raise ValueError(f"masks must be as many as volumes, at least 1, got {len(masks)} and {len(volumes)}")
+    known = [None] * len(volumes) if known is None else known
+    if len(known) != len(volumes):
+        raise ValueError(f"known must have one entry for each of {len(volumes)} volumes, got {len(known)}")
     intensities, foregrounds = [], []
-    for i, (volume, mask) in enumerate(zip(volumes, masks, strict=True)):
+    for i, (volume, mask, seen) in enumerate(zip(volumes, masks, known, strict=True)):
         volume, mask = check_volume(volume, name=f"volume {i}"), as_mask(mask, f"mask {i}")
         if mask.shape != volume.shape:
             raise ValueError(f"mask {i} must have the shape of volume {i}, {volume.shape}, got {mask.shape}")
+        if seen is not None:
+            seen = check_known(seen, shape=volume.shape, name=f"known {i}")
+            volume, mask = volume[seen], mask[seen]  # z y x -> n
         intensities.append(np.sort(volume, axis=None))
         foregrounds.append(np.sort(volume[mask], axis=None))
     candidates = np.unique(np.concatenate([np.unique(values) for values in intensities]))

@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neurokd.data.io import scale_intensity
+from neurokd.data.intensity import IntensityScale, scale_intensity
 
 __all__ = ["predict"]
 
+_FILL = -1.0  # where nothing was recorded, until the model sees it: for the model it is 0
 EMPTY = -10.0  # the logit of a voxel in a window that holds nothing
 
 
@@ -50,12 +51,13 @@ def predict(
     Raises
     ------
     ValueError
-        If the volume cannot be used (see :func:`neurokd.data.io.scale_intensity`), or no window is known.
+        If the volume cannot be used (see :func:`neurokd.scale_intensity`), or no window is known.
 
     Notes
     -----
-    Windows without a single non-zero voxel are not computed but taken as background: stacks with a zeroed background
-    are mostly empty. On GPUs that have it, the model runs in bf16, as in training.
+    Windows in which all raw voxels are at the fill (see :class:`neurokd.IntensityScale`) are not computed but
+    taken as background: stacks with a zeroed background are mostly empty. On GPUs that have it, the model runs in
+    bf16, as in training.
     """
     from monai.inferers import sliding_window_inference
 
@@ -64,25 +66,29 @@ def predict(
         if window is None:
             raise ValueError("window is not given and the model does not say which it was made for")
     device = next(model.parameters()).device
+    scale = IntensityScale.from_volume(volume)
+    scaled = scale_intensity(volume, scale=scale)
+    scaled[scale.is_fill(volume)] = _FILL
 
     def logits_of(windows: Tensor) -> Tensor:
         logits = torch.full_like(windows, EMPTY)
-        signal = windows.flatten(1).any(dim=1)
-        if signal.any():
+        recorded = (windows != _FILL).flatten(1).any(dim=1)
+        if recorded.any():
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
-                logits[signal] = model(windows[signal]).float()
+                logits[recorded] = model(windows[recorded].clamp(min=0)).float()
         return logits
 
     training = model.training
     model.eval()
     try:
         logits = sliding_window_inference(
-            torch.from_numpy(scale_intensity(volume))[None, None],
+            torch.from_numpy(scaled)[None, None],
             roi_size=window,
             sw_batch_size=batch_size,
             predictor=logits_of,
             overlap=overlap,
             mode="gaussian",
+            cval=_FILL,  # around a volume smaller than the window
             sw_device=device,
             device=torch.device("cpu"),  # a large volume's sum of windows need not fit on the accelerator
             progress=progress,

@@ -14,8 +14,11 @@ radius, coverage pruning); TEASAR, Sato et al. 2000, doi:10.1109/PCCGA.2000.8839
 code and every constant are ours.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,10 +31,27 @@ from neurokd.data.volume import check_mask, check_spacing, check_volume
 from neurokd.inference.gaps import DETOUR, join_fragments
 from neurokd.inference.paths import prune, smooth, voxel_graph
 
-__all__ = ["find_soma", "trace"]
+__all__ = ["Soma", "find_soma", "trace"]
 
 MOST_VOXELS = 300_000_000  # of the box around the candidates: at about 55 bytes a voxel, 16 GB of memory
 MOST_CANDIDATES = 10_000_000
+
+
+class Soma(NamedTuple):
+    """A soma: its centre and its radius.
+
+    Attributes
+    ----------
+    z, y, x
+        Centre, voxels.
+    radius
+        Radius, mean voxels (the cube root of a voxel's volume).
+    """
+
+    z: float
+    y: float
+    x: float
+    radius: float
 
 
 def trace(
@@ -50,14 +70,14 @@ def trace(
     Parameters
     ----------
     probability
-        (z, y, x) probabilities in [0, 1], or a mask: boolean, or integers of which 0 is the background.
+        (z, y, x) probabilities in [0, 1], or a mask: boolean, or 0 and one other integer.
     threshold
         Voxels with probability > `threshold` are candidates, and what they enclose. Without effect on a mask.
     spacing
         Voxel size `(z, y, x)`, any unit; only the ratios count. None: cubic voxels. Lengths below are in
         mean voxels, the cube root of a voxel's volume, which in cubic voxels is just voxels.
     soma
-        `(z, y, x)` in voxels, or `(z, y, x, radius)` as of :func:`find_soma`: the root is there, a ball of that
+        `(z, y, x)` in voxels, or a :class:`Soma`, see :func:`find_soma`: the root is there, a ball of that
         radius counts as found, and the neuron is what hangs together with it. None: the root is the thickest
         place of the group of fragments with most voxels, which is the soma only where the soma was segmented.
     max_gap
@@ -75,7 +95,7 @@ def trace(
     -------
     Tree
         Points in voxels, the root of type 1 (soma), all others of type 0 (undefined): what is axon and what
-        dendrite, a mask does not say. Radii are in mean voxels, so that ``tree.scale(spacing[::-1])`` gives points
+        dendrite, a mask does not say. Radii are in mean voxels, so that ``tree.to_microns(spacing)`` gives points
         and radii in µm. The comments, which :func:`neurokd.data.swc.write_swc` writes as header, hold the version,
         the parameters, and how much was left out because it lay too far away. A single candidate voxel gives a
         tree of one node. The same input always gives the same tree.
@@ -126,7 +146,8 @@ def trace(
     parent_row = np.where(kept == root, -1, row[np.maximum(parent[kept], 0)])
     xyz, radius = (points[kept] / unit + corner)[:, ::-1], np.maximum(radius[kept], 0.5)  # bridges have no radius
     tree = Tree.from_nodes(xyz, radius, parent_row, np.where(kept == root, 1, 0))
-    settings = {"threshold": threshold, "spacing": spacing, "soma": soma, "max_gap": max_gap}
+    settings = {"threshold": threshold, "spacing": spacing, "soma": soma if soma is None else tuple(soma)}
+    settings |= {"max_gap": max_gap}
     settings |= {"min_fragment": min_fragment, "min_branch": min_branch, "step": step}
     comments = (
         f"traced by neurokd {__version__}: " + ", ".join(f"{name} {value}" for name, value in settings.items()),
@@ -136,7 +157,7 @@ def trace(
     return replace(smooth(tree).resample(step), comments=comments)
 
 
-def find_soma(mask: ArrayLike, *, spacing: Sequence[float] | None = None) -> tuple[float, float, float, float]:
+def find_soma(mask: ArrayLike, *, spacing: Sequence[float] | None = None) -> Soma:
     """Find the soma by its radius: the centre of the largest ball that fits into a mask, whose holes are filled.
 
     Networks that learnt thin neurites often miss the soma; then look for it where the *image* is bright, and
@@ -145,22 +166,21 @@ def find_soma(mask: ArrayLike, *, spacing: Sequence[float] | None = None) -> tup
     Parameters
     ----------
     mask
-        (z, y, x) boolean, or integers of which 0 is the background.
+        (z, y, x) boolean, or 0 and one other whole number.
     spacing
         As of :func:`trace`.
 
     Returns
     -------
-    tuple of four floats
-        `(z, y, x)` in voxels, and the radius in mean voxels.
+    Soma
+        The centre `z, y, x` in voxels, and the `radius` in mean voxels.
 
     Raises
     ------
     ValueError
         Not three axes, no voxels, not a mask, nothing in it, or more than can be traced at once.
     """
-    mask = check_volume(mask, name="mask")
-    mask = check_mask(mask, shape=mask.shape)
+    mask = _one_mask(mask, "mask")
     if not mask.any():
         raise ValueError(f"no soma: the mask of {mask.shape} is empty")
     box = _box(mask)
@@ -168,7 +188,7 @@ def find_soma(mask: ArrayLike, *, spacing: Sequence[float] | None = None) -> tup
     radius = ndimage.distance_transform_edt(filled, sampling=_unit(spacing))
     place = np.unravel_index(radius.argmax(), radius.shape)
     z, y, x = (float(i + axis.start - 1) for i, axis in zip(place, box, strict=True))
-    return z, y, x, float(radius.max())
+    return Soma(z, y, x, float(radius.max()))
 
 
 def _candidates(probability: ArrayLike, threshold: float) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -181,10 +201,22 @@ def _candidates(probability: ArrayLike, threshold: float) -> tuple[NDArray[np.fl
             raise ValueError(f"threshold must be in [0, 1), got {threshold}")
         mask = volume > threshold
     else:
-        mask = volume = check_mask(volume, shape=volume.shape, name="probability")
+        mask = volume = _one_mask(volume, "probability")
     if not mask.any():
         raise ValueError(f"nothing to trace: no voxel above the threshold {threshold} in a volume of {volume.shape}")
     return volume.astype(np.float32, copy=False), mask
+
+
+def _one_mask(mask: ArrayLike, name: str) -> NDArray[np.bool_]:
+    """Return a mask of one thing: stored probabilities (0 to 255, say) and labels of several neurons are refused."""
+    checked = check_mask(mask, name=name)
+    values = np.unique(np.asarray(mask)[checked])
+    if len(values) > 1:
+        raise ValueError(
+            f"{name} must be a mask of one value beside 0, got {len(values)} values up to {values[-1]}; divide stored "
+            "probabilities by their maximum, and choose one neuron of several, labels == k"
+        )
+    return checked
 
 
 def _unit(spacing: Sequence[float] | None) -> NDArray[np.float64]:

@@ -1,1 +1,1 @@
-"""Pictures of volumes, trees, kernels and training runs, and viewers to click in."""
+"""Pictures of volumes, trees and training runs: ``plot_...`` return figures, ``view_...`` return viewers."""

@@ -1,4 +1,6 @@
-"""The coordinates of a volume on paper, and what is drawn in them: a projection, a mask, a tree, a scale bar."""
+"""The coordinates of a volume on paper, and what is drawn in them: a stack, a mask, a tree, a scale bar."""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -12,12 +14,9 @@ from numpy.typing import NDArray
 
 from neurokd.data.tree import Tree
 from neurokd.data.volume import Spacing, check_spacing
+from neurokd.viz.colours import COLOURS
 
-__all__ = ["BLUE", "GREEN", "ORANGE", "PURPLE", "SKY", "WHITE", "YELLOW", "Frame", "bar_length"]
-
-# Okabe and Ito's colours (jfly.uni-koeln.de/color): people with any colour vision can tell them apart.
-ORANGE, SKY, GREEN, BLUE, WHITE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#F2F2F2"
-PURPLE, YELLOW = "#CC79A7", "#F0E442"
+__all__ = ["Frame"]
 
 
 def bar_length(width: float) -> float:
@@ -27,14 +26,32 @@ def bar_length(width: float) -> float:
 
 
 class Frame:
-    """x to the right, y down, in `unit`; voxel centres at whole numbers of voxels.
+    """Draw a volume, and what belongs to it, in any matplotlib axes.
+
+    x points to the right and y down. Lengths are in `unit`; the centre of voxel k lies at k times the
+    spacing. Each method takes a ``plane``, its axes across and down: "xy", "zy" or "xz".
 
     Parameters
     ----------
     shape
-        Of the volume, ``(z, y, x)``.
+        Shape of the volume, ``(z, y, x)``.
     spacing
         Voxel size ``(z, y, x)`` in µm; None counts voxels.
+
+    Attributes
+    ----------
+    unit : str
+        "µm", or "voxels" where the spacing is not known.
+    lengths : tuple of float
+        Size of the volume ``(z, y, x)`` in `unit`.
+
+    Examples
+    --------
+    >>> figure, axes = plt.subplots()
+    >>> frame = Frame(volume.shape, spacing=(0.4, 0.1, 0.1))
+    >>> frame.draw_volume(axes, volume)
+    >>> frame.draw_tree(axes, tree)
+    >>> frame.draw_scale_bar(axes)
     """
 
     def __init__(self, shape: tuple[int, ...], spacing: Spacing | None) -> None:
@@ -42,10 +59,13 @@ class Frame:
         self.spacing = (1.0, 1.0, 1.0) if spacing is None else check_spacing(spacing)
         self.lengths = tuple(n * s for n, s in zip(shape, self.spacing, strict=True))
 
-    def show(self, axes: Axes, volume: NDArray[Any], plane: str = "xy", *, gamma: float, dimmed: bool = False) -> None:
+    def draw_volume(
+        self, axes: Axes, volume: NDArray[Any], plane: str = "xy", *, gamma: float = 0.5, dimmed: bool = False
+    ) -> None:
         """Draw the maximum projection in grey; dimmed where something else goes on top.
 
-        The brightest 0.5 % of what is not black are cut, for a soma is far brighter than its neurites.
+        The brightest 0.5 % of what is not black are cut, for a soma is far brighter than its neurites. A
+        gamma below one lifts what is dim.
         """
         pixels = _project(volume, plane).astype(float)
         lit = pixels[pixels > 0]
@@ -54,19 +74,41 @@ class Frame:
         axes.set_facecolor("black")
         self._draw(axes, pixels, plane, cmap="gray", norm=norm, alpha=0.5 if dimmed else 1.0)
 
-    def overlay(self, axes: Axes, mask: NDArray[np.bool_], plane: str, colour: str, alpha: float = 1.0) -> None:
+    def draw_mask(
+        self,
+        axes: Axes,
+        mask: NDArray[np.bool_],
+        plane: str = "xy",
+        *,
+        colour: str = COLOURS["mask"],
+        opacity: float = 1.0,
+    ) -> None:
         """Draw the projection of a mask in one colour, transparent elsewhere."""
         axes.set_facecolor("black")
-        self._draw(axes, _project(mask, plane)[..., None] * np.array(to_rgba(colour, alpha)), plane)
+        pixels = _project(mask, plane)[..., None] * np.array(to_rgba(colour, opacity))  # y x rgba
+        self._draw(axes, pixels, plane)
 
-    def trace(self, axes: Axes, tree: Tree, plane: str = "xy") -> None:
-        """Draw the edges of a tree in blue and its root as an orange dot."""
+    def draw_verdict(
+        self, axes: Axes, prediction: NDArray[np.bool_], truth: NDArray[np.bool_], plane: str = "xy"
+    ) -> None:
+        """Draw what a prediction found, missed and invented.
+
+        A pixel counts as found if any voxel of its column is, else as missed if any is, else as invented.
+        """
+        self.draw_mask(axes, prediction & ~truth, plane, colour=COLOURS["invented"])
+        self.draw_mask(axes, truth & ~prediction, plane, colour=COLOURS["missed"])
+        self.draw_mask(axes, truth & prediction, plane, colour=COLOURS["found"])
+
+    def draw_tree(self, axes: Axes, tree: Tree, plane: str = "xy") -> None:
+        """Draw the edges of a tree in purple and its root as an orange dot."""
         columns = ["xyz".index(axis) for axis in plane]
         points = tree.xyz[:, columns] * [self.spacing["zyx".index(axis)] for axis in plane]
-        axes.add_collection(LineCollection(points[tree.edges], colors=SKY, linewidths=1.2), autolim=False)
-        axes.plot(*points[tree.parent < 0].T, "o", color=ORANGE, markersize=4, scalex=False, scaley=False)
+        edges = LineCollection(points[tree.edges], colors=COLOURS["tree"], linewidths=1.2)
+        axes.add_collection(edges, autolim=False)
+        root = points[tree.parent < 0].T
+        axes.plot(*root, "o", color=COLOURS["root"], markersize=4, scalex=False, scaley=False)
 
-    def scale_bar(self, axes: Axes) -> None:
+    def draw_scale_bar(self, axes: Axes) -> None:
         """Draw a bar of 1, 2 or 5 times a power of ten, at most a quarter of the width."""
         length = bar_length(self.lengths[2])
         bar = AnchoredSizeBar(
@@ -84,5 +126,5 @@ class Frame:
 
 
 def _project(volume: NDArray[Any], plane: str) -> NDArray[Any]:
-    """Maximum along the axis that is not in `plane` (across, down), as rows x columns."""
+    """Return the maximum along the axis that is not in `plane` (across, down), as rows x columns."""
     return reduce(volume, f"z y x -> {plane[1]} {plane[0]}", "max")

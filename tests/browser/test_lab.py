@@ -108,7 +108,7 @@ def test_a_slider_changes_the_picture(run):
     page = run("04_deformable_tubular")
     cell = page.evaluate(
         """() => { const cells = jupyterapp.shell.currentWidget.content;
-        const at = cells.widgets.findIndex(cell => cell.model.sharedModel.source.includes("nkd.explore("));
+        const at = cells.widgets.findIndex(cell => cell.model.sharedModel.source.includes("nkd.view_figure("));
         cells.activeCellIndex = at; return cells.scrollToItem(at).then(() => at); }"""
     )
     assert cell > 0
