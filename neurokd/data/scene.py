@@ -82,6 +82,8 @@ class Scene:
         (n,) flat indices of the neurite voxels, rising.
     world
         Ranges that every look draws from.
+    lit
+        The voxels that each neuron lights, one entry a tree.
     """
 
     name: str
@@ -90,7 +92,7 @@ class Scene:
     trees: tuple[Tree, ...]
     voxels: NDArray[np.int64]
     world: World
-    lit: tuple[_Lit, ...] = ()
+    lit: tuple[_Lit, ...]
 
     @property
     def mask(self) -> NDArray[np.bool_]:

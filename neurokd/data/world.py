@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["World", "log_uniform"]
+__all__ = ["World"]
 
 Range = tuple[float, float]
 
