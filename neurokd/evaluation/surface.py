@@ -68,10 +68,10 @@ def hd95(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -
     import torch
     from monai.metrics import compute_hausdorff_distance
 
-    both = [torch.from_numpy(mask)[None, None] for mask in (prediction, truth)]  # 1 1 z y x
+    found, true = torch.from_numpy(prediction)[None, None], torch.from_numpy(truth)[None, None]  # 1 1 z y x
     with warnings.catch_warnings():  # MONAI 1.5 calls a function of its own that it has deprecated
         warnings.simplefilter("ignore", FutureWarning)
-        distance = compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=spacing)
+        distance = compute_hausdorff_distance(found, true, include_background=True, percentile=95, spacing=spacing)
     return distance.item()
 
 

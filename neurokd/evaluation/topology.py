@@ -44,12 +44,12 @@ def cldice(prediction: ArrayLike, truth: ArrayLike) -> float:
     ValueError
         Masks of different shapes, without three axes or empty; arrays that are no masks.
     """
-    prediction, truth = mask_pair(prediction, truth)
-    if not (prediction.any() and truth.any()):
-        return float(prediction.any() == truth.any())
-    box = ndimage.find_objects((prediction | truth).astype(np.uint8))[0]  # thinning is slow
-    prediction, truth = prediction[box], truth[box]
-    precision, recall = truth[skeleton_of(prediction)].mean(), prediction[skeleton_of(truth)].mean()
+    found, true = mask_pair(prediction, truth)
+    if not (found.any() and true.any()):
+        return float(found.any() == true.any())
+    box = ndimage.find_objects((found | true).astype(np.uint8))[0]  # thinning is slow
+    found, true = found[box], true[box]
+    precision, recall = true[skeleton_of(found)].mean(), found[skeleton_of(true)].mean()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 

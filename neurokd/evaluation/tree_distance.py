@@ -144,7 +144,7 @@ def length_profile(tree: Tree, other: Tree) -> Profile:
     distance = distance_to_tree(points, other)
     a, b = points[first], points[second]  # (p, 3) ends of the pieces
     d_a, d_b = distance[first], distance[second]  # (p,) distances there
-    done = []
+    done: list[tuple[NDArray[np.float64], ...]] = []
     for _ in range(_ROUNDS):
         weight = np.linalg.norm(b - a, axis=1)
         middle = (a + b) / 2

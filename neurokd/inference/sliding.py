@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -96,7 +98,7 @@ def predict(
         )
     finally:
         model.train(training)
-    return torch.sigmoid(logits)[0, 0].numpy()
+    return torch.sigmoid(cast(Tensor, logits))[0, 0].numpy()  # MONAI returns what the model does: a tensor
 
 
 def has_bf16(device: torch.device) -> bool:

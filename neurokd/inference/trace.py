@@ -125,7 +125,7 @@ def trace(
         place, ball = _ball(soma, mask.shape, unit)
         mask = mask | ball
     box = _box(mask)
-    mask, found, grey = (np.pad(volume[box], 1) for volume in (mask, found, grey))
+    mask, found, grey = np.pad(mask[box], 1), np.pad(found[box], 1), np.pad(grey[box], 1)
     mask = ndimage.binary_fill_holes(mask)  # a soma is often hollow in a prediction
     grey[mask & ~found] = 1
     corner = np.array([axis.start for axis in box]) - 1  # of the padded box, in voxels of the volume
