@@ -104,6 +104,12 @@ def test_the_formats_table_is_that_of_the_package():
     assert rows[-1][1:] == ("no", "no place for it")  # v3dpbd
 
 
+def test_the_scores_table_is_that_of_the_package():
+    rows = re.findall(r"^\| (.+) \| `(\w+)` \| (\w+) \| (\w*) \| (\w*) \| (.+) \|$", reference.notation_page(), re.M)
+    assert [key for _, key, *_ in rows] == list(neurokd.SCORES)
+    assert ("HD95", "hd95", "masks", "length", "low") in [row[:5] for row in rows]
+
+
 def test_both_papers_are_in_the_bibliography_and_nothing_unknown_is_cited():
     known = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.M))
     assert {"cheng2024boosting", "cheng2024dineuro"} <= known

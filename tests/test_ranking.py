@@ -41,8 +41,8 @@ def test_scores_without_information_get_the_share_of_what_is_true():
 @pytest.mark.parametrize(
     ("scores", "truth", "match"),
     [
-        ([1.0, 2.0], np.zeros(2, bool), "nowhere true"),
-        ([1.0, np.nan], np.ones(2, bool), "1 scores are NaN or infinite"),
+        ([1.0, 2.0], np.zeros(2, bool), "truth must be true somewhere"),
+        ([1.0, np.nan], np.ones(2, bool), "scores must be finite, got 1"),
         ([1.0, 2.0], np.array([0, 0.5]), "truth must be boolean, .* got float64 with 0.5"),
         ([1.0, 2.0], np.ones((2, 1), bool), r"shape of scores \(2,\), got \(2, 1\)"),
     ],

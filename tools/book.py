@@ -120,6 +120,7 @@ def pages(profile: str) -> dict[str, str | bytes]:
     files["reference/profile.rst"] = reference.notebooks_page()
     files["reference/presets.md"] = reference.presets_page()
     files["reference/formats.md"] = reference.formats_page()
+    files["background/notation.md"] = reference.notation_page()
     for name in released_models():
         files[f"reference/{name}.md"] = model_folder(name).joinpath("README.md").read_bytes()
     files["_plain_types.py"] = (ROOT / "tools" / "plain_types.py").read_bytes()  # to be noticed when it changes

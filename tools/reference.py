@@ -144,6 +144,16 @@ def formats_page() -> str:
     return _filled("reference/formats.md", FORMATS=_table(["suffix", "read", "written", "voxel size"], rows))
 
 
+def notation_page() -> str:
+    """Return the page of notation, with the table of `neurokd.SCORES`."""
+    rows = [
+        [score.label, f"`{key}`", score.compares, "length" if score.unit else "", score.better or "", score.definition]
+        for key, score in neurokd.SCORES.items()
+    ]
+    head = ["score", "key", "compares", "unit", "better", "definition"]
+    return _filled("background/notation.md", SCORES=_table(head, rows))
+
+
 def tutorial_page() -> str:
     """Return the first page of the tutorial: what each notebook asks, from the notebooks' own boxes."""
     rows = []

@@ -112,8 +112,8 @@ class Tree:
         row = np.empty(len(order) + 1, dtype=np.int64)
         row[order] = np.arange(len(order))
         row[-1] = -1  # the root's parent, -1, picks this last entry and stays -1
-        columns = [np.asarray(column)[order] for column in (xyz, radius, row[parent], type)]
-        return cls(*columns, comments=tuple(comments))
+        xyz, radius, type = np.asarray(xyz)[order], np.asarray(radius)[order], np.asarray(type)[order]
+        return cls(xyz, radius, row[parent][order], type, tuple(comments))
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -299,8 +299,8 @@ class Tree:
             parent.append(np.r_[new_row[run[0]], np.arange(n, n + len(new) - 1)])
             n += len(new)
             new_row[run[-1]] = n - 1
-        columns = [np.concatenate(parts) for parts in (xyz, radius, parent, type_)]
-        return Tree(*columns, comments=self.comments)
+        nodes = np.concatenate(xyz), np.concatenate(radius), np.concatenate(parent), np.concatenate(type_)
+        return Tree(*nodes, comments=self.comments)
 
 
 def _parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
