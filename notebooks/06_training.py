@@ -78,7 +78,7 @@ Code(textwrap.dedent(body), language="python")
 #
 # ## 2 · What a batch looks like
 #
-# Three of four crops are centred near a voxel of the neuron, the others near any voxel that is not exactly zero, or the student would see too little of what is *not* a neurite. Each is turned, mirrored, made brighter or dimmer, and sometimes its background is cut off, as in many published stacks.
+# Three of four crops are centred near a voxel of the neuron, the others near any voxel that is not empty (set to zero when the stack was cut out), or the student would see too little of what is *not* a neurite. Each is turned, mirrored, made brighter or dimmer, and sometimes its background is cut off, as in many published stacks.
 
 # %%
 patches = nkd.Patches(training, size=window, length=1000, seed=0)
