@@ -26,6 +26,9 @@ from .data.pair import PairCheck as PairCheck
 from .data.pair import check_pair as check_pair
 from .data.pair import place_tree as place_tree
 from .data.patches import Patches as Patches
+from .data.phantom_tube import PhantomTube as PhantomTube
+from .data.phantoms import Phantom as Phantom
+from .data.phantoms import draw_phantom as draw_phantom
 from .data.simulate import Growth as Growth
 from .data.simulate import Microscope as Microscope
 from .data.simulate import grow_neuron as grow_neuron
@@ -46,6 +49,7 @@ from .evaluation.branching import tip_scores as tip_scores
 from .evaluation.evaluate import evaluate_masks as evaluate_masks
 from .evaluation.evaluate import evaluate_samples as evaluate_samples
 from .evaluation.paired import paired_difference as paired_difference
+from .evaluation.phantoms import phantom_scores as phantom_scores
 from .evaluation.ranking import average_precision as average_precision
 from .evaluation.report import Report as Report
 from .evaluation.study import load_study as load_study
