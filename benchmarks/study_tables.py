@@ -238,12 +238,12 @@ def page(name: str, everything: list[dict], table: dict) -> str:
     return "\n\n".join(text) + "\n"
 
 
-def filled(readme: str, shown: list[str]) -> str:
+def filled(readme: str, shown: list[str], *, marks: tuple[str, str] = MARKS) -> str:
     """Return a page with tables and figures between its two marks."""
-    before, between, after = readme.partition(MARKS[0])[0], *readme.partition(MARKS[1])[1:]
+    before, between, after = readme.partition(marks[0])[0], *readme.partition(marks[1])[1:]
     if not between:
-        raise ValueError(f"the page has no {MARKS[0]} followed by {MARKS[1]}")
-    return "\n\n".join([before + MARKS[0], *shown, between + after])
+        raise ValueError(f"the page has no {marks[0]} followed by {marks[1]}")
+    return "\n\n".join([before + marks[0], *shown, between + after])
 
 
 def main() -> None:

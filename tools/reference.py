@@ -142,7 +142,7 @@ def formats_page() -> str:
         suffixes = ", ".join(f"`{suffix}`" for suffix in kind.suffixes)
         spacing = ("read and written" if kind.write else "read") if kind.read_spacing else "no place for it"
         rows.append([suffixes, kind.reads, kind.writes, spacing])
-    return _filled("reference/formats.md", FORMATS=_table(["suffix", "read", "written", "voxel size"], rows))
+    return _filled("reference/formats.md", "FORMATS", [["suffix", "read", "written", "voxel size"], *rows])
 
 
 def notation_page() -> str:
@@ -152,7 +152,7 @@ def notation_page() -> str:
         for key, score in neurokd.SCORES.items()
     ]
     head = ["score", "key", "compares", "unit", "better", "definition"]
-    return _filled("background/notation.md", SCORES=_table(head, rows))
+    return _filled("background/notation.md", "SCORES", [head, *rows])
 
 
 def tutorial_page() -> str:
