@@ -366,9 +366,14 @@ def run(method: Method, all_stacks: Iterable[Stack]) -> dict:
 # --- tables
 
 
-def tables(results: dict) -> str:
+def read(file: Path) -> dict[str, dict]:
+    """Return the entries of a file of results by method; none where there is no file."""
+    return json.loads(file.read_text())["methods"] if file.exists() else {}
+
+
+def tables(methods: dict[str, dict]) -> str:
     """Return the results as Markdown tables: the stacks with a trace together, then each annotated volume."""
-    entries = results["methods"].values()
+    entries = methods.values()
     lines = [
         "| method | fly: length F1 | from its soma | root off, voxels | AP | small: length F1 | AP |",
         "|---|---|---|---|---|---|---|",
@@ -412,7 +417,6 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     file = options.out / "real.json"
-    results = json.loads(file.read_text()) if file.exists() else {"methods": {}}
     if not (options.tables or options.method or options.model):
         options.method, options.model = list(METHODS), released_models()
     wanted = {name: METHODS[name] for name in options.method}
@@ -420,10 +424,10 @@ def main(argv: list[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     every = stacks() if wanted else []
     for name, make in wanted.items():
-        results["methods"] = ordered(results["methods"] | {name: run(make(), every)})
-        file.write_text(json.dumps(results, indent=1) + "\n")
-        (options.out / "real.md").write_text(tables(results) + "\n")
-    text = tables(results)
+        entry = run(make(), every)
+        known = read(file) | {name: entry}  # read now: another run may have written its methods meanwhile
+        file.write_text(json.dumps({"methods": ordered(known)}, indent=1) + "\n")
+    text = tables(read(file))
     (options.out / "real.md").write_text(text + "\n")
     print(text)
 
