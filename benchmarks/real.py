@@ -305,11 +305,11 @@ def otsu(response: NDArray, stack: Stack) -> float:
 def chosen(response: NDArray, stack: Stack) -> float:
     """Return the threshold that is best for this stack, chosen with its reference: an upper bound, not a method.
 
-    By Dice on annotated slices; by length F1 beside a trace, among 20 quantiles of the non-zero voxels.
+    By Dice on annotated slices; by length F1 beside a trace, among 0 and nine quantiles of the non-zero voxels, 0.25 to 50 %.
     """
     if stack.tree is None:
         return nkd.best_threshold([response[stack.judged][None, None]], [stack.truth[stack.judged][None, None]])
-    levels = np.unique(np.quantile(response[response > 0], np.linspace(0, 0.95, 20)))
+    levels = np.append(0, np.quantile(response[response > 0], np.geomspace(0.0025, 0.5, 9)))
     found = []
     for level in levels:
         mask = response > level
