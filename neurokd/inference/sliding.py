@@ -67,7 +67,7 @@ def predict(
     if window is None:
         window = getattr(getattr(model, "config", None), "window", None)
         if window is None:
-            raise ValueError("window is not given and the model does not say which it was made for")
+            raise ValueError("window must be given for a model that does not state its own, got None")
     device = next(model.parameters()).device
     scale = IntensityScale.from_volume(volume)
     scaled = scale_intensity(volume, scale=scale)
