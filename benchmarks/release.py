@@ -53,7 +53,6 @@ def train(name: str, settings: dict, options: argparse.Namespace) -> None:
         resume=True,
         progress=False,
     )
-    model.set_threshold(done.threshold)
     folder = options.out / name
     model.half().save_pretrained(folder, overwrite=True)
     made = {

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from neurokd.data.annotation import check_known
+from neurokd.data.volume import foreground
 
 __all__ = ["average_precision"]
 
@@ -22,7 +23,7 @@ def average_precision(scores: ArrayLike, truth: ArrayLike, *, known: ArrayLike |
         Finite numbers of any shape, higher where "yes" is likelier: probabilities, logits, intensities. Equal
         scores count as one step, in whatever order they stand.
     truth
-        Booleans of the same shape, at least one of them true.
+        Booleans of the same shape, or whole numbers of which 0 is "no"; at least one of them true.
     known
         Booleans of the same shape, True for the numbers that count; None counts all.
 
@@ -34,16 +35,17 @@ def average_precision(scores: ArrayLike, truth: ArrayLike, *, known: ArrayLike |
     Raises
     ------
     ValueError
-        Shapes that differ, scores that are not finite, a truth or known that is not boolean or nowhere true.
+        Shapes that differ, scores that are not finite, a truth that is no mask, a known that is not boolean, or
+        either of them nowhere true.
 
     Examples
     --------
     >>> average_precision([0.9, 0.8, 0.1], np.array([True, False, True]))  # (1/1 + 2/3) / 2
     0.8333333333333333
     """
-    scores, truth = np.asarray(scores), np.asarray(truth)
-    if truth.dtype != bool or truth.shape != scores.shape:
-        raise ValueError(f"truth must be boolean of shape {scores.shape}, got {truth.dtype} of {truth.shape}")
+    scores, truth = np.asarray(scores), foreground(np.asarray(truth), name="truth")
+    if truth.shape != scores.shape:
+        raise ValueError(f"truth must have the shape of scores {scores.shape}, got {truth.shape}")
     if not np.isfinite(scores).all():
         raise ValueError(f"scores must be finite, got {np.count_nonzero(~np.isfinite(scores))} that are not")
     if known is not None:

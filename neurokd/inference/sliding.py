@@ -64,10 +64,9 @@ def predict(
     """
     from monai.inferers import sliding_window_inference
 
+    window = window_of(model) if window is None else window
     if window is None:
-        window = getattr(getattr(model, "config", None), "window", None)
-        if window is None:
-            raise ValueError("window must be given for a model that does not state its own, got None")
+        raise ValueError("window must be given for a model without config.window, got None")
     device = next(model.parameters()).device
     scale = IntensityScale.from_volume(volume)
     scaled = scale_intensity(volume, scale=scale)
@@ -99,6 +98,11 @@ def predict(
     finally:
         model.train(training)
     return torch.sigmoid(cast(Tensor, logits))[0, 0].numpy()  # MONAI returns what the model does: a tensor
+
+
+def window_of(model: nn.Module) -> tuple[int, int, int] | None:
+    """Return the window (z, y, x) that a model was made for, its ``config.window``; None where it has none."""
+    return getattr(getattr(model, "config", None), "window", None)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -152,8 +152,9 @@ def trace(
     xyz = (points[kept] / unit + corner)[:, ::-1]
     radius = np.maximum(radius[kept], 0.5)  # bridges have no radius
     tree = Tree.from_nodes(xyz, radius, parent_row, np.where(kept == root, 1, 0))
-    settings = {"threshold": threshold, "spacing": spacing, "soma": soma if soma is None else tuple(soma)}
-    settings |= {"max_gap": max_gap, "min_fragment": min_fragment, "min_branch": min_branch, "step": step}
+    given = soma if soma is None else tuple(np.asarray(soma).tolist())  # plain numbers
+    settings = {"threshold": threshold, "spacing": spacing, "soma": given, "max_gap": max_gap}
+    settings |= {"min_fragment": min_fragment, "min_branch": min_branch, "step": step}
     left_out = f"{joined.others} left out ({joined.other_voxels:.1%} of the voxels)"
     comments = (
         f"traced by neurokd {__version__}: {', '.join(f'{name} {value}' for name, value in settings.items())}",
@@ -216,11 +217,11 @@ def _candidates(probability: ArrayLike, threshold: float) -> tuple[NDArray[np.fl
 def _one_mask(mask: ArrayLike, name: str) -> NDArray[np.bool_]:
     """Return a mask of one thing; refuse stored probabilities (0 to 255) and labels of several neurons."""
     checked = check_mask(mask, name=name)
-    values = np.unique(np.asarray(mask)[checked])
-    if len(values) > 1:
+    values = np.asarray(mask)[checked]
+    if values.size and (values != values[0]).any():
         raise ValueError(
-            f"{name} must be a mask of one value beside 0, got {len(values)} values up to {values[-1]}; divide "
-            "stored probabilities by their maximum, and choose one neuron of several, labels == k"
+            f"{name} must be a mask of one value beside 0, got {values.min()} to {values.max()}; divide stored "
+            "probabilities by their maximum, and choose one neuron of several, labels == k"
         )
     return checked
 
