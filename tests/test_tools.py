@@ -1,8 +1,9 @@
-"""The helpers in tools/: pairs of notebook and text file, and the notebook runner behind ``make demo``."""
+"""The helpers in tools/: pairs of notebook and text file, the notebook runner, the check of the dialect."""
 
 import nbformat
 import pytest
 
+import dialect
 import notebooks
 import run_notebook
 
@@ -131,3 +132,54 @@ def test_the_runner_fails_when_a_cell_fails_or_is_stuck(tmp_path, capsys, code, 
     assert run_notebook.main([str(tmp_path / "story.ipynb"), str(html), "--timeout", "2"]) == 1
     assert said in capsys.readouterr().err
     assert not html.exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ('def f():\n    """The sum."""\n', "docstring of f opens with 'The', not with a verb"),
+        ('def f(a):\n    """Return it.\n\n    a\n        Of the shuffle.\n    """\n', "begins with 'Of'"),
+        ('@dataclass\nclass A:\n    """One.\n\n    Attributes\n    ----------\n    """\n', "not under Parameters"),
+        ('def f(size):\n    raise ValueError(f"size is {size}; it must be 1")\n', "not 'NAME must be X, got Y'"),
+        ("of = 1\n", "'of' is a preposition"),
+        ("def f(at):\n    pass\n", "'at' is a preposition"),
+        ("_log = logging.getLogger(__name__)\n", "the logger is called _log"),
+    ],
+)
+def test_what_is_not_in_the_dialect_is_found(tmp_path, capsys, code, complaint):
+    (tmp_path / "module.py").write_text(code)
+    assert dialect.main([str(tmp_path / "module.py")]) == 1
+    assert complaint in capsys.readouterr().out
+
+
+DIALECT = '''
+@dataclass
+class A:
+    """One thing.
+
+    Parameters
+    ----------
+    size
+        Size of the thing.
+    """
+
+    @property
+    def area(self):
+        """Square of the size."""
+
+    def to_dict(self, size):
+        """Return it as a dict."""
+        if size < 1:
+            raise ValueError(f"size must be >= 1, got {size}")
+        raise ValueError(f"{size}: a file that is cut short")
+'''
+
+
+def test_what_is_in_the_dialect_passes(tmp_path, capsys):
+    (tmp_path / "module.py").write_text(DIALECT)
+    assert dialect.main([str(tmp_path / "module.py")]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_the_package_is_written_in_its_dialect(capsys):
+    assert dialect.main([]) == 0, capsys.readouterr().out

@@ -142,9 +142,9 @@ class Tree:
     def path_lengths(self) -> NDArray[np.float64]:
         """(n,) lengths of the way from each node to the root along the tree, voxels."""
         # Each node knows the way to an ancestor; in every round it adds the way that this ancestor knows.
-        path, above = np.r_[0.0, self.edge_lengths], np.maximum(self.parent, 0)
-        while above.any():
-            path, above = path + path[above], above[above]
+        path, ancestor = np.r_[0.0, self.edge_lengths], np.maximum(self.parent, 0)
+        while ancestor.any():
+            path, ancestor = path + path[ancestor], ancestor[ancestor]
         return path
 
     @cached_property

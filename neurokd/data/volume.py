@@ -102,7 +102,7 @@ def check_spacing(spacing: Sequence[float]) -> Spacing:
 
 
 def storable(volume: ArrayLike) -> NDArray[Any]:
-    """The volume in a type that microscopy formats hold: uint8, uint16 or float32.
+    """Return the volume in a type that microscopy formats hold: uint8, uint16 or float32.
 
     Masks become 0/255, floats float32, other integers uint16 if they fit; ``ValueError`` if they do not.
     """
