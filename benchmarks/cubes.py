@@ -1,8 +1,8 @@
 """Put cubes that were cut from one volume, and overlap, back where they were.
 
-The axons annotated by people come as ten cubes of 64 voxels a side. They show one volume, and where they overlap they
-hold the same annotated slices: counted cube by cube, a slice would be judged up to nine times. Here each cube is placed
-by its content, so that every annotated voxel exists once.
+The axons annotated by people come as ten cubes of 64 voxels a side. They show one volume, and where they
+overlap they hold the same annotated slices: counted cube by cube, a slice would be judged up to nine times.
+Here each cube is placed by its content, so that every annotated voxel exists once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ RUN = 8  # bytes that identify a place: four 16-bit voxels in a row
 def offset(a: NDArray, b: NDArray) -> tuple[int, int, int] | None:
     """Return where the origin of cube b lies in cube a (z, y, x), or None where the two do not overlap.
 
-    Most common among the places whose next four voxels are the same in both, and true only if the cubes are then
-    equal in every voxel that they share.
+    Runs of four voxels that occur in both vote for an offset. It counts only if the cubes are then equal in every
+    voxel that they share.
     """
     keys, places = zip(*(_runs(cube) for cube in (a, b)), strict=True)
     _, i, j = np.intersect1d(*keys, assume_unique=True, return_indices=True)
@@ -61,7 +61,7 @@ def assemble(
 ) -> tuple[NDArray, NDArray[np.uint8], NDArray[np.bool_]]:
     """Return the volume that cubes were cut from, its labels, and which of its voxels a cube holds.
 
-    Voxels that no cube holds take the value of the nearest that one does, so that no edge arises, and label 0.
+    A voxel that no cube holds takes the value of the nearest that one does, so that no edge arises, and label 0.
 
     Raises
     ------

@@ -1,16 +1,17 @@
 """NeuroFly's network for neurites, untouched: the rival that was trained on real stacks (fMOST and VISoR).
 
-The package neurofly 0.1.4 (GPL-3) carries a 3D U-Net of 1.36 million weights, ``universal_tiny.pth``. pip downloads the
-wheel into the user's cache, its SHA-256 is checked, and the module that defines the network is imported from within
-that file. It is not installed, no part of it is copied into this repository, and its weights are read without running
-code (``weights_only``).
+The package neurofly 0.1.4 (GPL-3) carries a 3D U-Net of 1.36 million weights, ``universal_tiny.pth``. pip
+downloads the wheel into the user's cache, its SHA-256 is checked, and the module that defines the network is
+imported from within that file. It is not installed, no part of it is copied into this repository, and its
+weights are read without running code (``weights_only``).
 
-What its pipeline does is followed from its code: a stack of at most 128 voxels a side goes through whole, a larger one
-in blocks of 100 with a border of 4, mirrored at the stack's ends; each block is scaled by its own minimum and maximum;
-a voxel is foreground from 0.5 on. Three things differ. Sides that two poolings cannot halve are mirrored up to a
-multiple of 4 (its network fails on them). A block that is the same everywhere holds nothing (there it divides by zero).
-Its cut at a raw brightness of 150, a setting for the 16-bit stacks of its microscopes, is left out: of 8-bit stacks it
-leaves nearly nothing. It also drops specks under 50 voxels, which is `nkd.trace`'s task here.
+What its pipeline does is followed from its code: a stack of at most 128 voxels a side goes through whole, a
+larger one in blocks of 100 with a border of 4, mirrored at the stack's ends; each block is scaled by its own
+minimum and maximum; a voxel is foreground from 0.5 on. Three things differ. Sides that two poolings cannot
+halve are mirrored up to a multiple of 4 (its network fails on them). A block that is the same everywhere
+holds nothing (there it divides by zero). Its cut at a raw brightness of 150, a setting for the 16-bit stacks
+of its microscopes, is left out: of 8-bit stacks it leaves nearly nothing. It also drops specks under 50
+voxels, which is `nkd.trace`'s task here.
 """
 
 from __future__ import annotations

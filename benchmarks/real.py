@@ -1,18 +1,18 @@
 """Every real stack at hand, every method, one table.
 
-    NEUROKD_DATA=... python benchmarks/real.py                                 # all methods and the released models
-    NEUROKD_DATA=... python benchmarks/real.py --model FOLDER --model OTHER    # add models, leave the rest as it is
-    NEUROKD_DATA=... python benchmarks/real.py --method otsu sato              # these again
+    NEUROKD_DATA=... python benchmarks/real.py                          # all methods and the released models
+    NEUROKD_DATA=... python benchmarks/real.py --model DIR --model DIR  # add models, leave the rest as it is
+    NEUROKD_DATA=... python benchmarks/real.py --method otsu sato       # these again
 
 stacks    two with an automatic trace (agreement, not accuracy), two volumes with slices annotated by people
 methods   Otsu on brightness; Sato's ridge filter and Otsu, of the brightness and of its square root; the best
           threshold of the brightness, chosen with the reference; NeuroFly's network; models of this library
 
-All get the raw stack, scaled by `nkd.scale_intensity` where they are ours. ``real.json`` in ``--out`` keeps one entry
-for each method, with the commit and the hash of its weights; ``real.md`` holds the tables. From another script, of a
-model in memory::
+All get the raw stack, scaled by `nkd.scale_intensity` where they are ours. ``real.json`` in ``--out`` keeps
+one entry for each method, with the commit and the hash of its weights; ``real.md`` holds the tables. A model
+in memory is scored from another script like this (about 2 minutes of one core for `neurokd-tiny`)::
 
-    for stack in real.stacks(margin=16):
+    for stack in real.stacks():
         real.score(nkd.predict(model, stack.volume), threshold, stack, intervals=False, soma=False)
 """
 
@@ -40,6 +40,7 @@ from skimage.filters import sato, threshold_otsu
 import neurofly
 import neurokd as nkd
 from cubes import assemble
+from neurokd.inference.trace import MOST_CANDIDATES
 from neurokd.models.storage import WEIGHTS, model_folder, released_models
 from study import HERE, machine
 
@@ -48,8 +49,8 @@ BACKGROUND, AXON, ARTEFACT, RIM = 1, 2, 3, 4  # labels of the annotated slices; 
 REACH = 16  # voxels beyond which the filters see nothing: 4 standard deviations of 2 voxels, and differences
 CONFIDENCE = 0.95
 NEEDED = (
-    "set NEUROKD_DATA to a folder with real/rivulet_fly_full.tif, real/rivulet_small.tif, their .swc, and axons/; see "
-    "github.com/RivuletStudio/rivuletpy and github.com/AlbertPun/TRAILMAP"
+    "set NEUROKD_DATA to a folder with real/rivulet_fly_full.tif, real/rivulet_small.tif, their .swc and "
+    "axons/; see github.com/RivuletStudio/rivuletpy and github.com/AlbertPun/TRAILMAP"
 )
 
 logger = logging.getLogger(__name__)
@@ -84,14 +85,14 @@ class Stack:
 
     @cached_property
     def truth(self) -> NDArray[np.bool_]:
-        """What is neurite: the trace with its radius of 1, grown by one voxel, or the voxels labelled as axon."""
+        """What is neurite: the trace (radius 1) grown by one voxel, or the voxels labelled as axon."""
         if self.tree is not None:
             return ndimage.binary_dilation(nkd.rasterise(self.tree, self.volume.shape))
         return self.labels == AXON
 
     @cached_property
     def judged(self) -> NDArray[np.bool_]:
-        """Which voxels count: all beside a trace; of labels neither the rims of axons nor what nobody looked at."""
+        """Which voxels count: all beside a trace; with labels, those labelled except the rims of axons."""
         if self.tree is not None:
             return np.ones(self.volume.shape, dtype=bool)
         if unknown := set(np.unique(self.labels).tolist()) - {0, BACKGROUND, AXON, ARTEFACT, RIM}:
@@ -99,48 +100,36 @@ class Stack:
         return np.isin(self.labels, (BACKGROUND, AXON, ARTEFACT))
 
 
-def stacks(folder: str | os.PathLike | None = None, *, margin: int | None = None) -> list[Stack]:
+def stacks(folder: str | os.PathLike | None = None) -> list[Stack]:
     """Return the four annotated real stacks.
 
     Parameters
     ----------
     folder
         Where the data are; None: ``NEUROKD_DATA``.
-    margin
-        Cut stacks with a trace to the box of their non-zero voxels and this many voxels around it, which saves most
-        of the time. None: as they are.
 
     Raises
     ------
     FileNotFoundError
-        A file is not there.
+        If a file is missing.
     """
     root = Path(folder or os.environ.get("NEUROKD_DATA") or "")
+    axons, found = root / "axons", []
     try:
-        traced = [_traced(root, "fly_full", margin, soma=True), _traced(root, "small", margin, soma=False)]
-        axons = root / "axons"
+        for name, soma in (("rivulet_fly_full", True), ("rivulet_small", False)):
+            path = root / "real" / f"{name}.tif"
+            tree = nkd.read_swc(path.with_suffix(".swc"))
+            found.append(Stack(name, nkd.read_volume(path), tree=tree, soma=soma))
         cubes = [nkd.read_volume(path) for path in sorted(axons.glob("validation_*_volume.tif"))]
         marks = [nkd.read_volume(path) for path in sorted(axons.glob("validation_*_label.tif"))]
-        training = [nkd.read_volume(axons / f"train_original_{kind}.tif") for kind in ("volume", "label")]
+        training, known = (nkd.read_volume(axons / f"train_original_{kind}.tif") for kind in ("volume", "label"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; {NEEDED}") from error
-    if not cubes:
-        raise FileNotFoundError(f"no validation_*_volume.tif in {axons}; {NEEDED}")
+    if not cubes or len(cubes) != len(marks):
+        raise FileNotFoundError(f"{len(cubes)} validation volumes and {len(marks)} labels in {axons}; {NEEDED}")
     volume, labels, _ = assemble(cubes, marks)
-    return [
-        *traced,
-        Stack("axons, other brain", volume, labels=labels),
-        Stack("axons, training volume", training[0], labels=training[1]),
-    ]
-
-
-def _traced(root: Path, name: str, margin: int | None, *, soma: bool) -> Stack:
-    path = root / "real" / f"rivulet_{name}.tif"
-    volume, tree = nkd.read_volume(path), nkd.read_swc(path.with_suffix(".swc"))
-    if margin is not None:
-        box = _box(volume, margin)
-        volume, tree = volume[box], tree.translate([-axis.start for axis in reversed(box)])
-    return Stack(path.stem, volume, tree=tree, soma=soma)
+    found.append(Stack("axons, other brain", volume, labels=labels))
+    return [*found, Stack("axons, training volume", training, labels=known)]
 
 
 def _box(volume: NDArray, margin: int) -> tuple[slice, ...]:
@@ -183,19 +172,18 @@ def score(
     Returns
     -------
     dict
-        With a trace: ``average_precision``, ``length_f1``, ``length_precision``, ``length_recall`` of `nkd.trace` at 3
-        voxels, ``root_distance`` between the roots in voxels, ``soma``: the same with it. With labels:
-        ``average_precision``, ``dice``, ``precision``, ``recall``, ``best_dice`` at the threshold that is best for
-        this stack, ``intervals``, and ``slices``: the same of each slice.
+        With a trace: ``average_precision``, ``length_f1``, ``length_precision``, ``length_recall`` of
+        `nkd.trace` at 3 voxels, ``root_distance`` between the roots in voxels, ``soma``: the same with it.
+        With labels: ``average_precision``, ``dice``, ``precision``, ``recall``, ``best_dice`` at the
+        threshold that is best for this stack, ``intervals``, and ``slices``: the same of each slice.
     """
     if response.shape != stack.volume.shape:
         raise ValueError(f"response must be (z, y, x) {stack.volume.shape}, got {response.shape}")
     if stack.tree is None:
         return _of_slices(response, threshold, stack, intervals)
-    scores = {"average_precision": nkd.average_precision(response, stack.truth)}
     mask = response > threshold
-    scores["voxels"] = int(mask.sum())
     grey = mask if binary else response
+    scores = {"average_precision": nkd.average_precision(response, stack.truth), "voxels": int(mask.sum())}
     scores |= _of_tree(grey, mask, threshold, stack.tree)
     if soma and stack.soma:
         scores["soma"] = _of_tree(grey, mask, threshold, stack.tree, soma=True)
@@ -203,8 +191,8 @@ def score(
 
 
 def _of_tree(grey: NDArray, mask: NDArray, threshold: float, reference: nkd.Tree, *, soma: bool = False) -> dict:
-    """Trace and compare; a tree where nothing was found scores 0."""
-    if not mask.any():
+    """Trace and compare. Nothing, or more than can be traced, scores 0."""
+    if not 0 < np.count_nonzero(mask) <= MOST_CANDIDATES:
         return {"length_f1": 0.0, "length_precision": 0.0, "length_recall": 0.0, "root_distance": None}
     level = {"threshold": threshold} if grey is not mask else {}
     tree = nkd.trace(grey, soma=nkd.find_soma(mask) if soma else None, **level)
@@ -226,7 +214,7 @@ def _of_slices(response: NDArray, threshold: float, stack: Stack, intervals: boo
 
 
 def measures(parts: Sequence[tuple[NDArray, NDArray]], threshold: float) -> dict[str, float]:
-    """Return the scores of the voxels of some slices together; a part is the responses and the truth of a slice."""
+    """Return the scores of some slices together; a part is the responses and the truth of a slice's voxels."""
     values, truth = (np.concatenate(arrays)[None, None] for arrays in zip(*parts, strict=True))  # n -> 1 1 n
     mask = values > threshold
     best = nkd.best_threshold([values], [truth])
@@ -244,8 +232,8 @@ def measures(parts: Sequence[tuple[NDArray, NDArray]], threshold: float) -> dict
 def bootstrap(parts: Sequence, statistic: Callable[[Sequence], dict[str, float]]) -> dict[str, tuple[float, float]]:
     """Return the bootstrap interval of each statistic over a few parts: exactly, over all draws there can be.
 
-    n parts drawn n times, order aside, are few: 10 draws of 3 parts, 126 of 5, each with its probability. The interval
-    is of percentiles and, with so few parts, too narrow rather than too wide.
+    n parts drawn n times, order aside, are few: 10 draws of 3 parts, 126 of 5, each with its probability. The
+    interval is of percentiles and, with so few parts, too narrow rather than too wide.
     """
     n = len(parts)
     draws = list(combinations_with_replacement(range(n), n))
@@ -303,9 +291,12 @@ def otsu(response: NDArray, stack: Stack) -> float:
 
 
 def chosen(response: NDArray, stack: Stack) -> float:
-    """Return the threshold that is best for this stack, chosen with its reference: an upper bound, not a method.
+    """Return the threshold that is best for this stack, chosen with its reference.
 
-    By Dice on annotated slices; by length F1 beside a trace, among 0 and nine quantiles of the non-zero voxels, 0.25 to 50 %.
+    An upper bound, which no user reaches without a reference.
+
+    By Dice on annotated slices. Beside a trace by length F1, among 0 and nine quantiles of the non-zero
+    voxels.
     """
     if stack.tree is None:
         return nkd.best_threshold([response[stack.judged][None, None]], [stack.truth[stack.judged][None, None]])
@@ -349,7 +340,7 @@ METHODS: dict[str, Callable[[], Method]] = {
 }
 
 
-def run(method: Method, all_stacks: Iterable[Stack]) -> dict:
+def run(method: Method, all_stacks: Iterable[Stack], where: dict) -> dict:
     """Return the entry of a method: its scores on every stack, and where they were made."""
     found = {}
     for stack in all_stacks:
@@ -360,7 +351,7 @@ def run(method: Method, all_stacks: Iterable[Stack]) -> dict:
         scores = score(response, level, stack, binary=method.binary)
         found[stack.name] = {"threshold": level, "cpu_seconds": round(taken, 1)} | scores
         logger.info("%s, %s: %s", method.label, stack.name, {k: v for k, v in scores.items() if k != "slices"})
-    return {"label": method.label, "made": method.made, "machine": machine(), "stacks": found}
+    return {"label": method.label, "made": method.made, "machine": where, "stacks": found}
 
 
 # --- tables
@@ -422,9 +413,9 @@ def main(argv: list[str] | None = None) -> None:
     wanted = {name: METHODS[name] for name in options.method}
     wanted |= {model_folder(model).name: partial(segmenter_method, model) for model in options.model}
     options.out.mkdir(parents=True, exist_ok=True)
-    every = stacks() if wanted else []
+    every, where = stacks() if wanted else [], machine()
     for name, make in wanted.items():
-        entry = run(make(), every)
+        entry = run(make(), every, where)
         known = read(file) | {name: entry}  # read now: another run may have written its methods meanwhile
         file.write_text(json.dumps({"methods": ordered(known)}, indent=1) + "\n")
     text = tables(read(file))

@@ -1,10 +1,10 @@
-"""Look at what each method finds in two stacks of C. elegans neurons that nobody annotated. There is nothing to score.
+"""Look at what each method finds in two stacks of C. elegans neurons that nobody annotated.
 
-    NEUROKD_DATA=... python benchmarks/worm.py                  # all methods and the released models
-    NEUROKD_DATA=... python benchmarks/worm.py --model FOLDER   # add a model, draw again with what is in --runs
+    NEUROKD_DATA=... python benchmarks/worm.py                # all methods and the released models
+    NEUROKD_DATA=... python benchmarks/worm.py --model DIR    # add a model, draw again
 
 Every panel is a maximum projection along z: of the scaled volume, then of each method's foreground at its own
-threshold. The projections are kept in ``--runs``, so that a model can be added without running the others again.
+threshold. The projections are kept in ``--runs``, so that a model can be added without running the others.
 """
 
 from __future__ import annotations
