@@ -175,7 +175,7 @@ class Tree:
             runs.append(np.array(run[::-1]))
         return runs
 
-    def scale(self, factors_xyz: Sequence[float]) -> Tree:
+    def scale(self, factors_xyz: ArrayLike) -> Tree:
         """Stretch by a factor per axis.
 
         Parameters
@@ -220,7 +220,7 @@ class Tree:
         note = f"x y z and radius in µm: scaled by a voxel size of {spacing} µm (z, y, x)"
         return replace(self.scale(spacing[::-1]), comments=(*self.comments, note))
 
-    def translate(self, offset_xyz: Sequence[float]) -> Tree:
+    def translate(self, offset_xyz: ArrayLike) -> Tree:
         """Move by an offset.
 
         Parameters

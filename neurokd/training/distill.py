@@ -25,10 +25,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from neurokd.models.segmenter import NeuronSegmenter
+from neurokd.models.snake import AXES
 from neurokd.models.vit import pad_to_tokens
 from neurokd.training.frozen import FrozenTeacher
 from neurokd.training.similarity import cosine_loss, gram_loss, mse_loss
-from neurokd.training.views import AXES, TokenCache, multi_view_tokens
+from neurokd.training.views import TokenCache, multi_view_tokens
 
 if TYPE_CHECKING:
     from neurokd.models.teacher import Teacher
@@ -66,7 +67,7 @@ class DistillConfig:
     """
 
     taps: tuple[tuple[int, int], ...] | None = None
-    views: tuple[str, ...] = AXES
+    views: tuple[str, ...] = tuple(AXES)
     magnification: float | None = None
     slices: int | None = 2
     cosine: float = 1.0
