@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from report import filled
 
-from neurokd.viz.frame import BLUE, GREEN, ORANGE, PURPLE, SKY
+from neurokd.viz.colours import BLUE, GREEN, ORANGE, PURPLE, SKY
 from phantom_sweeps import ASKED, NOTHING, SWEEPS, Sweep
+from study_tables import filled
 
 MARKS = ("<!-- written by phantoms.py -->", "<!-- until here: phantoms.py -->")
 HEADINGS = {"found": "centreline found", "thickness": "thickness found / true", "invented": "length invented"}
