@@ -238,13 +238,13 @@ def page(name: str, everything: list[dict], table: dict) -> str:
     return "\n\n".join(text) + "\n"
 
 
-def filled(readme: str, shown: list[str]) -> str:
+def filled(readme: str, shown: list[str], *, marks: tuple[str, str] = MARKS) -> str:
     """Return a page with tables and figures between its two marks."""
-    head = readme.partition(MARKS[0])[0]
-    _, mark, tail = readme.partition(MARKS[1])
+    head = readme.partition(marks[0])[0]
+    _, mark, tail = readme.partition(marks[1])
     if not mark:
-        raise ValueError(f"the page has no {MARKS[0]} followed by {MARKS[1]}")
-    return "\n\n".join([head + MARKS[0], *shown, mark + tail])
+        raise ValueError(f"the page has no {marks[0]} followed by {marks[1]}")
+    return "\n\n".join([head + marks[0], *shown, mark + tail])
 
 
 def main() -> None:

@@ -29,6 +29,9 @@ from .data.io import read_spacing as read_spacing
 from .data.io import read_volume as read_volume
 from .data.io import write_volume as write_volume
 from .data.patches import Patches as Patches
+from .data.phantom_tube import PhantomTube as PhantomTube
+from .data.phantoms import Phantom as Phantom
+from .data.phantoms import draw_phantom as draw_phantom
 from .data.placement import PairCheck as PairCheck
 from .data.placement import check_pair as check_pair
 from .data.placement import place_tree as place_tree
@@ -58,6 +61,7 @@ from .evaluation.branching import tip_scores as tip_scores
 from .evaluation.evaluate import compare_trees as compare_trees
 from .evaluation.evaluate import evaluate_masks as evaluate_masks
 from .evaluation.evaluate import evaluate_samples as evaluate_samples
+from .evaluation.phantoms import phantom_scores as phantom_scores
 from .evaluation.ranking import average_precision as average_precision
 from .evaluation.report import Report as Report
 from .evaluation.scores import SCORES as SCORES

@@ -77,7 +77,7 @@ Code(textwrap.dedent(body), language="python")
 #
 # ## 2 · What a batch looks like
 #
-# Three of four crops are centred near a voxel of the neuron. The others are centred near any voxel that is not exactly zero; otherwise the student would see too little of what is *not* a neurite. Each crop is rotated, mirrored, and made brighter or dimmer. Sometimes its background is set to zero, as in many published stacks.
+# Three of four crops are centred near a voxel of the neuron. The others are centred near any voxel that is not empty (set to zero when the stack was cut out); otherwise the student would see too little of what is *not* a neurite. Each crop is rotated, mirrored, and made brighter or dimmer. Sometimes its background is set to zero, as in many published stacks.
 
 # %%
 patches = nkd.Patches(training, size=window, length=1000, seed=0)

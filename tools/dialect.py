@@ -99,7 +99,7 @@ def _names(node: ast.AST) -> Iterator[str]:
         name = node.id
     elif isinstance(node, ast.arg):
         name = node.arg
-    elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+    elif isinstance(node, ast.FunctionDef) and "classmethod" not in map(ast.unparse, node.decorator_list):
         name = node.name
     else:
         name = ""

@@ -29,26 +29,27 @@ def attention_maps(
     Parameters
     ----------
     teacher
-        From :func:`neurokd.models.teacher.load_teacher`, of any family that can be inflated.
+        Teacher of any family that can be inflated, see :func:`neurokd.models.teacher.load_teacher`.
     images
-        ``b c y x`` in [0, 1], grey or RGB.
+        Images ``b c y x`` in [0, 1], grey or RGB.
     block
         Number of the block, from 0.
     query
         Row and column of the patch that looks; None for the class token.
     magnification
-        As in :meth:`neurokd.models.teacher.Teacher.feature_maps`; the grid of patches depends on it.
+        Magnification of the images, see :meth:`neurokd.models.teacher.Teacher.feature_maps`; the grid of patches
+        depends on it.
 
     Returns
     -------
     Tensor
-        ``b heads y x``. A map sums to what is left by the class and register tokens, so to at most 1.
+        Maps ``b heads y x``. A map sums to at most 1: the class and register tokens have the rest.
 
     Raises
     ------
     ValueError
-        An architecture that :func:`neurokd.models.families.vit_config` does not know, no such block or patch, or
-        None for a teacher without class token (SigLIP).
+        The architecture is not known to :func:`neurokd.models.families.vit_config`, there is no such block or patch,
+        or `query` is None for a teacher without class token (SigLIP).
 
     Examples
     --------
@@ -59,11 +60,11 @@ def attention_maps(
     config, images = vit_config(teacher.vit), teacher.magnify(images, magnification)
     rows, columns = (size // patch for size, patch in zip(images.shape[-2:], teacher.patch, strict=True))
     if not 0 <= block < config.depth:
-        raise ValueError(f"block is {block}; the teacher has blocks 0 to {config.depth - 1}")
+        raise ValueError(f"block must be from 0 to {config.depth - 1}, got {block}")
     if query is None and not config.class_token:
-        raise ValueError("query is None, and this teacher has no class token; name a patch, query=(row, column)")
+        raise ValueError("query must be (row, column) for a teacher without class token, got None")
     if query is not None and not (0 <= query[0] < rows and 0 <= query[1] < columns):
-        raise ValueError(f"query is {query}; the image has {rows} x {columns} patches")
+        raise ValueError(f"query must lie within {rows} x {columns} patches, got {query}")
     token = 0 if query is None else config.prefix + query[0] * columns + query[1]
 
     attention, found = teacher.vit.blocks[block].attn, []
