@@ -209,7 +209,7 @@ class Tree:
         Returns
         -------
         Tree
-            Points in µm; radii multiplied by the cube root of a voxel's volume. A comment states the voxel size.
+            Points in µm; radii times the cube root of a voxel's volume. A comment states the voxel size.
 
         Raises
         ------

@@ -40,8 +40,8 @@ def phantom_scores(
 
         ``found``: share of the lit centreline whose voxels are in the mask.
 
-        ``thickness``: voxels of the mask over true voxels, counted where the centreline is found, so that what is
-        missing does not look thin. The ratio of the diameters is its square root.
+        ``thickness``: voxels of the mask over true voxels, counted where the centreline is found, so that
+        what is missing does not look thin. The ratio of the diameters is its square root.
 
         ``invented``: length of the skeleton of all invented voxels over the true length of all tubes.
 
@@ -66,7 +66,7 @@ def phantom_scores(
 
     thickness = None
     if found.any():
-        # Each voxel belongs to the nearest point of all centrelines; those of the points that are found count.
+        # Each voxel belongs to the nearest point of all centrelines; those of found points count.
         line = cKDTree(phantom.centreline * phantom.spacing)
         no_soma = ~phantom.soma
         if phantom.soma.any():
