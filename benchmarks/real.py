@@ -40,7 +40,7 @@ from skimage.filters import sato, threshold_otsu
 import neurofly
 import neurokd as nkd
 from cubes import assemble
-from neurokd.inference.trace import MOST_CANDIDATES
+from neurokd.inference.trace import _MOST_CANDIDATES
 from neurokd.models.storage import WEIGHTS, model_folder, released_models
 from study import HERE, machine
 
@@ -192,7 +192,7 @@ def score(
 
 def _of_tree(grey: NDArray, mask: NDArray, threshold: float, reference: nkd.Tree, *, soma: bool = False) -> dict:
     """Trace and compare. Nothing, or more than can be traced, scores 0."""
-    if not 0 < np.count_nonzero(mask) <= MOST_CANDIDATES:
+    if not 0 < np.count_nonzero(mask) <= _MOST_CANDIDATES:
         return {"length_f1": 0.0, "length_precision": 0.0, "length_recall": 0.0, "root_distance": None}
     level = {"threshold": threshold} if grey is not mask else {}
     tree = nkd.trace(grey, soma=nkd.find_soma(mask) if soma else None, **level)
