@@ -111,7 +111,7 @@ def predict(
 
 
 def window_of(model: nn.Module) -> tuple[int, int, int] | None:
-    """Return the window (z, y, x) that a model was made for, its ``config.window``; None where it has none."""
+    """Return the window (z, y, x) that a model was made for, its ``config.window``; else None."""
     return getattr(getattr(model, "config", None), "window", None)
 
 
