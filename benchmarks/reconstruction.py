@@ -107,8 +107,7 @@ def predictions(runs: Path) -> tuple[list[nkd.Sample], list[np.ndarray], float]:
             nkd.load_teacher(), preset="tiny", generator=torch.Generator().manual_seed(0)
         )
         config = nkd.TrainConfig(steps=200, validate_every=50)
-        result = nkd.train(student, training, validation, runs / "training", config=config, resume=True)
-        student.set_threshold(result.threshold)
+        nkd.train(student, training, validation, runs / "training", config=config, resume=True)
         student.save_pretrained(runs / "student")
     student, found = nkd.NeuronSegmenter.from_pretrained(runs / "student"), []
     for sample in test:

@@ -8,9 +8,10 @@
 
 A cell is an arm (a model and how it begins), trained on so many volumes with one seed; tables share cells. All cells
 of a seed see the same crops in the same order. Training looks at the validation neurons only; ``test`` is for the end,
-and refuses to begin while a cell of the table is not trained. Settings are in ``study.yaml``, results in
-``results/study/``. A result is never overwritten, and one that was made with other settings is an error. A cell that
-was stopped goes on from its last checkpoint (``--runs``). ``benchmarks/report.py`` makes the tables and figures.
+and refuses to begin while a cell of the table is not trained. Settings are in ``study.yaml``, results in the package's
+``results/study/``, where `neurokd.load_study` reads them. A result is never overwritten, and one that was made with
+other settings is an error. A cell that was stopped goes on from its last checkpoint (``--runs``).
+``benchmarks/study_tables.py`` makes the tables and figures.
 """
 
 from __future__ import annotations
@@ -410,7 +411,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time; each gets its share of the cores")
     parser.add_argument("--preset", action="append", default=[], help="settings over the others, such as 'gpu'")
     parser.add_argument("--config", type=Path, default=HERE / "study.yaml")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "study")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "neurokd" / "results" / "study")
     parser.add_argument("--runs", type=Path, default=Path("runs/study"))
     options = parser.parse_args()
     settings = yaml.safe_load(options.config.read_text())

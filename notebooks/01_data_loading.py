@@ -5,15 +5,15 @@
 # ---
 
 # %% [markdown]
-# # Stacks and trees: getting real data in
+# # Stacks and trees: loading real data
 #
-# > **Question.** How do a microscope's stack and a traced neuron become arrays that a network can be trained on, and which mistakes on the way would no later step notice?
+# > **Question.** How do a microscope's stack and a traced neuron become arrays on which a network can be trained? Which mistakes would no later step notice?
 # >
-# > **Know first.** numpy arrays. No neuroscience.
+# > **Know first.** You need to know numpy arrays. You need no neuroscience.
 # >
 # > **Takes.** 20 s on 2 CPU cores, 20 s in the short profile (`NEUROKD_PROFILE=ci`); 1.9 GB of memory. Downloads less than 1 MB.
 #
-# A wrong axis, a tree upside down, a test crop from a training stack: none of these raises an error. The network trains, the loss falls, and the numbers are wrong. So every step below ends with a check.
+# Some mistakes raise no error: a wrong axis, a tree that is upside down, a test crop from a training stack. The network trains, the loss falls, and the numbers are wrong. Therefore every step below ends with a check.
 #
 # ```
 # .tif .v3draw .v3dpbd ──► volume z y x ─────► scaled to [0, 1] ──┐
@@ -61,11 +61,11 @@ print(f"{fly.name}: {fly.volume.shape} voxels (z, y, x), {fly.volume.dtype}, vox
 #
 # | format | what it is | voxel size |
 # |---|---|---|
-# | `.tif` | the common one; ImageJ and OME add what the axes are | in the file, if the program said so |
-# | `.v3draw` | Vaa3D's: 43 bytes of header, then the voxels | none |
-# | `.v3dpbd` | the same header, then runs of equal or slowly changing voxels | none |
+# | `.tif` | the common format; ImageJ and OME also store the meaning of the axes | in the file, if the program wrote it |
+# | `.v3draw` | Vaa3D's format: 43 bytes of header, then the voxels | none |
+# | `.v3dpbd` | Vaa3D's compressed format: the same header, then runs of equal or slowly changing voxels | none |
 #
-# `read_volume` goes by the suffix and gives `z y x`, values and type as stored. The last format is read, not written; to have a file of it, here are its *repeat* runs by hand: one byte for a length of 1 to 128, one for the value.
+# `read_volume` recognises the format by the suffix. It returns `z y x`, with the values and the type as stored. `neurokd` reads v3dpbd but does not write it. The next cell therefore writes such a file by hand. It uses only *repeat* runs: one byte for a length of 1 to 128, and one byte for the value.
 
 
 # %%
@@ -93,7 +93,7 @@ for file in files:
 assert np.allclose(nkd.read_spacing(files[0]), neuron.spacing) and nkd.read_spacing(files[1]) is None
 
 # %% [markdown]
-# Downloads break off. Half a file must be an error, never half a neuron:
+# Downloads may be interrupted. Reading half a file must raise an error. It must never return half a neuron:
 
 # %%
 for file in files:
@@ -109,13 +109,13 @@ for file in files:
 # %% [markdown]
 # ## 2 · A tree on its volume
 #
-# An SWC file has one node a line: `id type x y z radius parent`. Points are `x y z`, arrays are `z y x`; `tree.zyx` turns one into the other. Below, the tree of a real neuron (purple; its root is the orange dot) over the maximum of the stack along each axis.
+# Each line of an SWC file describes one node: `id type x y z radius parent`. Points are `x y z`, but arrays are `z y x`. `tree.zyx` gives the points in the order of arrays. The figure below shows the tree of a real neuron (purple; the orange dot is its root) over the maximum of the stack along each axis.
 
 # %% mystnb={"image": {"alt": "Three maximum projections of a real fly neuron, with its traced tree drawn over it in purple."}}
 _ = nkd.plot_projections(fly.volume, tree=fly.tree, spacing=fly.spacing, orthogonal=True, title=fly.name)
 
 # %% [markdown]
-# They fit. Two mistakes that are made again and again: to leave out the turn of the axes, and to take a tree that Vaa3D traced on a TIFF, whose rows it counts *from the bottom*. `check_pair` asks how many nodes lie on bright voxels (the brightest 1 % that are not zero), for the tree as it is and for its mirror image in y:
+# Tree and stack fit together. Two mistakes are common. The first is to forget to reverse the order of the axes. The second is to use a tree that Vaa3D traced on a TIFF without mirroring it, because Vaa3D counts the rows of a TIFF *from the bottom*. `check_pair` finds such mistakes. It counts how many nodes lie on bright voxels (the brightest 1 % of the voxels that are not zero), for the tree as it is and for its mirror image in y:
 
 # %%
 height = fly.volume.shape[1]
@@ -137,7 +137,7 @@ assert [check.mirrored for check in checks.values()] == [False, True, False]
 # %% [markdown]
 # ### In depth
 #
-# A projection hides depth: a tree that is some slices off still looks right from above. In three planes through one point it does not. Click or drag in one of them to move the others; `slab` is the number of slices whose maximum is shown, and pink is the tree where it runs through them. (Without a kernel this is a still picture.)
+# A projection hides depth: a tree that is some slices off still looks right from above. Three planes through one point show the mistake. Click or drag in one plane to move the others. `slab` is the number of slices whose maximum is shown. The tree is pink where it runs through these slices. (Without a running kernel this is a static picture.)
 
 # %% mystnb={"image": {"alt": "Three orthogonal planes through the stack with a common cursor, and the tree over bright cuts through neurites."}}
 viewer = nkd.view_volume(fly.volume, tree=fly.tree, spacing=fly.spacing, slab=9)
@@ -150,7 +150,7 @@ viewer
 # %% [markdown]
 # ## 3 · From tree to mask
 #
-# A network learns from voxels, so the tree is drawn: each edge is what a ball sweeps on its way from node to node while its radius changes. Traced radii are often too small, or all 1. Below half a voxel, neurites slip between the voxels' centres and the mask falls apart; `min_radius=0.87` (half a voxel's diagonal) prevents that. Shown here with the simulated neuron, its radii made smaller:
+# A network learns from voxels, so the tree must be drawn as a mask. Each edge becomes the volume that a ball sweeps as it moves from one node to the next and its radius changes. Traced radii are often too small, or all 1. If a radius is below half a voxel, the neurite slips between the centres of the voxels and the mask breaks into pieces. `min_radius=0.87` (half the diagonal of a voxel) prevents this. The next cell shows the simulated neuron with smaller radii:
 
 # %% mystnb={"image": {"alt": "The mask of one neuron drawn three times: in many pieces, in one piece, and too thick."}}
 settings = {"0.4 of the radii": {}, "min_radius 0.87": {"min_radius": 0.87}, "min_radius 2": {"min_radius": 2.0}}
@@ -172,11 +172,11 @@ print("Dice with the true mask:", ", ".join(f"{value:.2f} ({name})" for name, va
 assert overlap["min_radius 0.87"] == max(overlap.values())
 
 # %% [markdown]
-# The last is too thick: every voxel that is neurite in the mask but not in the image teaches the network to paint fat lines.
+# The last mask is too thick. Voxels that are neurite in the mask but not in the image teach the network to draw thick lines.
 #
 # ## 4 · Intensities
 #
-# Cameras have their own offset and gain, so stacks are scaled to [0, 1] by percentiles, in training and in inference by the same function. In many published stacks the background was set to exactly zero. Percentiles over all voxels then say nothing:
+# Each camera has its own offset and gain. Stacks are therefore scaled to [0, 1] by percentiles, and training and inference use the same function. In many published stacks the background was set to exactly zero. Percentiles over all voxels then say nothing about the neuron:
 
 # %%
 zero, top = (fly.volume == 0).mean(), np.percentile(fly.volume, 99)
@@ -190,7 +190,7 @@ assert (scaled[fly.volume == 0] == 0).all() and scaled[fly.volume >= high].min()
 # %% [markdown]
 # ## 5 · Patches
 #
-# `Patches` cuts crops out of samples, most of them around neurite, and changes them as another microscope might: turned, mirrored, dimmer or brighter, noisier, at times with the background cut off. The first row is what `augment=False` gives, the second is the same crops with it, the third their masks.
+# `Patches` cuts crops out of samples, most of them around a neurite. It then changes the crops as another microscope might: it rotates and mirrors them, makes them dimmer, brighter or noisier, and sometimes sets the background to zero. The first row shows crops without these changes (`augment=False`). The second row shows the same crops with these changes. The third row shows the masks of the second row.
 
 # %% mystnb={"image": {"alt": "Six crops in three rows: plain, augmented, and the augmented masks."}}
 size = (16, 48, 48)
@@ -215,11 +215,11 @@ print(f"{with_neurite:.0%} of 100 crops have neurite in them, which is {neuron.m
 assert with_neurite > 0.75
 
 # %% [markdown]
-# Patch `i` is a pure function of the seed and `i`. That is why a training run that was interrupted can go on as if it had not been.
+# Patch `i` depends only on the seed and on `i`. Therefore an interrupted training run can continue exactly as if it had not been interrupted.
 #
 # ## 6 · Splits that do not leak
 #
-# Several neurons are cut from one stack, and they share its background, its noise and often each other's neurites. The 42 neurons of Janelia's part 1 in BigNeuron's gold166 come from 38 stacks: 36 gave one, two gave three. How often does a random split by *neuron* put one of those stacks into two parts?
+# Several neurons may be cut from one stack. They then share its background, its noise, and often parts of each other. The 42 neurons of Janelia's part 1 in BigNeuron's gold166 come from 38 stacks: 36 stacks gave one neuron each, and two gave three. How often does a random split by *neuron* put one of these stacks into two parts?
 
 # %%
 janelia = [SimpleNamespace(source=f"stack {k}") for k in range(36)]
@@ -244,7 +244,7 @@ assert leaky["by stack"] == 0 and leaky["by neuron"] > trials / 2
 # %% [markdown]
 # ## 7 · Your own BigNeuron folder
 #
-# BigNeuron's gold166 (github.com/BigNeuron/Data, release `Gold166_v1`) is not in this package, for its licence is not stated: you download it. To see what happens then, here is a small folder of the same shape, with simulated neurons in it: two subsets, two neurons of one stack, several SWC files for one volume, and one tree upside down.
+# BigNeuron's gold166 (github.com/BigNeuron/Data, release `Gold166_v1`) states no licence, so this package does not contain it. You download it yourself. To show the next steps, the following cell makes a small folder of the same structure with simulated neurons. It has two subsets, two neurons of one stack, several SWC files for one volume, and one tree that is upside down.
 
 # %%
 part1 = "p_checked7_janelia_flylight_part1"
@@ -274,7 +274,7 @@ assert len({pair.source for pair in pairs}) == 3 and len(pairs) == 4
 assert {pair.spacing for pair in pairs if "janelia" in pair.subset} == {(0.38, 0.38, 0.38)}
 
 # %% [markdown]
-# Of several trees a sorted one is taken before a stamped one before any other. Nothing was loaded so far: the split needs names alone. Then every pair is checked, and written once as TIFF and SWC in array coordinates; the mirrored one is found, turned round, and said so.
+# If a neuron has several trees, `index_gold166` prefers a sorted tree to a stamped one, and a stamped one to any other. Nothing has been loaded yet, because the split needs only names. `convert_gold166` then checks every pair and writes it once as TIFF and SWC in array coordinates. It finds the mirrored tree, mirrors it back, and notes this in the file.
 
 # %%
 try:
@@ -300,25 +300,25 @@ assert not leaks(parts)
 assert nkd.Patches(parts[0], size=size, length=10, seed=0)[0]["mask"].shape == (1, *size)
 
 # %% [markdown]
-# With the real folder it is the same four calls: `index_gold166`, `split_by_source`, `convert_gold166`, `load`. A stack of its size (400 x 511 x 511 voxels) holds 104 MB, so load what fits into memory.
+# The real folder needs the same four calls: `index_gold166`, `split_by_source`, `convert_gold166`, `load`. A real stack (400 x 511 x 511 voxels) takes 104 MB, so load only as many as fit into memory.
 #
 # ## What was learnt
 #
-# - Volumes are `z y x`, points `x y z`, and a file that is not whole is an error.
-# - A tree fits its volume if most nodes are on bright voxels, and the mirror image is the control. Look at planes, too: projections hide depth.
-# - Masks are drawn from trees, no thinner than 0.87 voxels of radius and no thicker than what is in the image.
-# - The unit of a split is the stack. A split by neuron leaks more often than not.
+# - Volumes are `z y x` and points are `x y z`. An incomplete file raises an error.
+# - A tree fits its volume if most nodes are on bright voxels. The mirror image is the control. Also look at planes, because projections hide depth.
+# - Masks are drawn from trees. The radius should be at least 0.87 voxels, but the mask should not be thicker than the neurite in the image.
+# - Split data by stack. A split by neuron leaks in more than half of all cases.
 #
 # ## Exercises
 #
-# 1. Not all nodes of a tree that fits lie on bright voxels. How far from one are the others?
-# 2. Some programs count voxels from 1. What does a tree that is one voxel off along each axis do to Dice?
-# 3. How many bytes per voxel do `repeat` runs take in the stack, and how many in one of noise?
+# 1. Even if a tree fits, not all of its nodes lie on bright voxels. How far are the other nodes from the nearest bright voxel?
+# 2. Some programs count voxels from 1, so their trees are one voxel off along each axis. How much does this reduce Dice?
+# 3. How many bytes per voxel do `repeat` runs take in the stack of the fly, and how many in a stack of noise?
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
 #
-# The distance transform gives for every voxel the way to the nearest bright one. Nearly all are within two voxels: traces jitter, and annotators click beside a thin neurite. That is no mistake of the file; a mirrored tree is far off.
+# The distance transform gives the distance from every voxel to the nearest bright voxel. Nearly all nodes are within two voxels: traces jitter, and annotators click beside a thin neurite. This is not an error in the file. A mirrored tree is much further away.
 #
 # </details>
 
@@ -334,7 +334,7 @@ for name in ("as published with the array", "mirrored in y"):
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
 #
-# Most of the overlap is gone, although every neurite is there: these are two to three voxels wide, and the diagonal of the voxel grid is 1.7. `check_pair` notices, but less: many nodes still touch something bright.
+# Most of the overlap is lost, although every neurite is present. The neurites are two to three voxels wide, and the tree is shifted by the diagonal of a voxel, which is 1.7 voxels. `check_pair` notices the shift less, because many nodes still lie on something bright.
 #
 # </details>
 
@@ -349,7 +349,7 @@ assert overlap < 0.5 and 0.3 < wrong < right
 # %% [markdown]
 # <details><summary>Solution of exercise 3</summary>
 #
-# Zeros come at 128 a run, so a stack that is mostly zero nearly vanishes. In noise almost every run has one voxel, and takes two bytes: twice the raw size. Vaa3D has runs of literals and of differences for that.
+# One run holds up to 128 zeros, so a stack that is mostly zero becomes very small. In noise almost every run has one voxel and takes two bytes, which is twice the raw size. For such data Vaa3D also has runs of literal values and runs of differences.
 #
 # </details>
 
@@ -364,4 +364,4 @@ for name, volume in {"fly": fly.volume, "noise": noise}.items():
 assert per_voxel["noise"] > 1.9 > per_voxel["fly"]
 
 # %% [markdown]
-# **Next.** [02 · Teacher features](02_teacher_features.ipynb): what a network that learnt from photographs sees in such stacks.
+# **Next.** [02 · Teacher features](02_teacher_features.ipynb) shows what a network that learnt from photographs sees in such stacks.

@@ -7,13 +7,13 @@
 # %% [markdown]
 # # What a 2D network sees in neurons
 #
-# > **Question.** A vision transformer has learnt from photographs and has never seen a neuron. Is there anything in it that could help to find neurites?
+# > **Question.** A vision transformer has learnt from photographs and has never seen a neuron. Does it contain anything that could help to find neurites?
 # >
-# > **Know first.** That a vision transformer cuts an image into patches and turns each into a *token*, a vector that the blocks of the network refine by *attention* to the other tokens. The quickstart, for the words *neurite* and *stack*.
+# > **Know first.** A vision transformer cuts an image into patches and turns each patch into a *token*, a vector. The blocks of the network refine the tokens by *attention* to the other tokens. The quickstart explains the words *neurite* and *stack*.
 # >
 # > **Takes.** 2 min on 2 CPU cores, 35 s in the short profile (`NEUROKD_PROFILE=ci`); 2.6 GB of memory. Downloads 90 MB the first time.
 #
-# We look in three ways, from seeing to measuring: the main directions of the tokens as colours, the attention, and a *linear probe*. Controls stand beside the measurements: the same network with shuffled and with random weights, and plain brightness.
+# We look at the network in three ways: the main directions of the tokens as colours, the attention, and a *linear probe*. We begin with pictures and end with a measurement. We compare with three controls: the same network with shuffled weights, the same network with random weights, and plain brightness.
 
 # %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
 import sys
@@ -45,7 +45,7 @@ short = profile() == "ci"  # the same story with fewer and smaller things, for a
 # %% [markdown]
 # ## 1 · Slices and projections
 #
-# A 2D network can be shown a slice of a stack, or a projection of several slices. What is left of a neuron in them? The stacks here are simulated, so the truth is known. Published stacks often have the background cleared; these keep it everywhere, as it leaves the microscope, because the edge of a cleared region would be the most striking thing in the picture.
+# A 2D network can look at a slice of a stack, or at a projection of several slices. How much of a neuron is visible in each? The stacks here are simulated, so the truth is known. In published stacks the background is often cleared. Our stacks keep the background everywhere, because the edge of a cleared region would be the most striking thing in the picture.
 
 # %% mystnb={"image": {"alt": "One slice, the maximum of nine slices and that of all slices, each beside the true neurites in it."}}
 shape, counts = ((32, 96, 96), (2, 1, 1)) if short else ((64, 144, 144), (6, 2, 4))
@@ -71,13 +71,13 @@ assert pieces[0] > pieces[2]
 assert background[0] < background[1] < background[2]
 
 # %% [markdown]
-# A slice cuts the tree into dots and short pieces. A projection puts the pieces together, and lays the brightest haze and the fibres of other cells over them. A network for volumes has to live with slices, so slices it is.
+# A slice cuts the tree into dots and short pieces. A projection joins the pieces, but also overlays the brightest haze and the fibres of other cells. A network for volumes must work with slices, so we use slices.
 #
-# ## 2 · A teacher, its magnifying glass, and two controls
+# ## 2 · A teacher, its magnification, and two controls
 #
-# The teacher's patch is 14 pixels wide, a neurite two. The network cannot be changed, but the picture can: *magnified* 1.75 times, one patch covers 8 voxels.
+# The teacher's patch is 14 pixels wide, and a neurite is about two pixels wide. We cannot change the network, but we can *magnify* the picture. At a magnification of 1.75, one patch covers 8 voxels.
 #
-# Whatever we find could also be the work of the architecture, for even random layers mix pixels in useful ways. So there are two more networks: one with *random* weights, as before training, and one whose trained weights are *shuffled* within each layer, which has the same numbers and no knowledge.
+# Good results could also come from the architecture alone, because even random layers mix pixels in useful ways. We therefore use two more networks as controls. One has *random* weights, as before training. In the other, the trained weights are *shuffled* within each layer: it has the same numbers but no knowledge.
 
 # %%
 teacher = nkd.load_teacher()
@@ -100,7 +100,7 @@ for covers in (teacher.patch[0], token):
 assert magnification == 1.75
 
 # %% [markdown]
-# All tokens of every eighth slice, once, for the three networks. `feature_maps` gives the tokens after any blocks that are asked for. A token's label is *yes* if one of its voxels is neurite.
+# The next cell computes all tokens of every eighth slice for the three networks. `feature_maps` returns the tokens after the blocks that we name. A token's label is *yes* if at least one of its voxels is neurite.
 
 # %%
 slices = torch.from_numpy(np.stack([nkd.scale_intensity(one.volume)[4::8] for one in neurons]))  # n b y x
@@ -120,7 +120,7 @@ assert tokens["real"][5][:, :, 0].shape == labels.shape
 # %% [markdown]
 # ## 3 · Main directions as colours
 #
-# A token has 384 numbers. Principal component analysis (PCA) finds the directions in which tokens differ most; the first three become red, green and blue. Colours are hard to read for some, and hard to interpret for all, so each component also stands alone.
+# A token has 384 numbers. Principal component analysis (PCA) finds the directions in which tokens differ most. The first three become red, green and blue. Colours are hard to interpret, and some readers cannot distinguish them, so each component is also shown by itself.
 
 
 # %% mystnb={"image": {"alt": "A slice, its tokens in false colours, and three components; one of them is a smooth gradient over the image."}}
@@ -163,7 +163,7 @@ for k, component in enumerate(project(maps, overall, axes).unbind(1)):
 assert max(place) > 0.5
 
 # %% [markdown]
-# One of the components does not look at the picture at all: nearly the same gradient for every slice. A token carries its *place*, because attention has no other way to know it. In a photograph that hardly shows; in a dim slice it is much of what there is. It is the same in all slices, so it can be averaged over many and taken off.
+# One of the components does not depend on the picture: it shows nearly the same gradient for every slice. A token contains its *position*, because attention has no other way to know it. In a photograph this is hardly visible. In a dim slice it is a large part of the token. The position is the same in all slices, so we average the tokens over many slices, place by place, and subtract this mean.
 
 # %% mystnb={"image": {"alt": "The same slice; without the mean of each place, the first component follows the neurites."}}
 per_place = reduce(maps, "b d y x -> 1 d y x", "mean")
@@ -178,11 +178,11 @@ print(f"chance: {chance:.3f}")
 assert found[0] > 3 * chance
 
 # %% [markdown]
-# *Average precision* asks: if tokens are sorted by this number, how well do those with a neurite come first? Chance is their share, perfect is 1. The largest direction in a network that has never seen a neuron separates neurites from background several times better than chance, and nobody told it to.
+# *Average precision* measures how well a number ranks the tokens with a neurite before all others. A perfect ranking gives 1. Chance gives the share of tokens with a neurite. The network has never seen a neuron and got no labels. Still, its largest direction separates neurites from background several times better than chance.
 #
 # ## 4 · Attention
 #
-# In each block six *heads* decide which tokens look at which. The class token was trained to say what a picture shows; where does it look in a slice through a neuron? (At twice the magnification, for a sharper picture.)
+# In each block six *heads* decide which tokens attend to which. The class token was trained to describe what a picture shows. Where does it look in a slice through a neuron? (This picture uses twice the magnification, to be sharper.)
 
 # %% mystnb={"image": {"alt": "A slice and the class token's attention in six heads; several of them follow the neurites."}}
 picture = torch.from_numpy(volume[z])[None, None]
@@ -210,7 +210,7 @@ for name in ("real", "shuffled"):
 print(f"   chance: {truth.mean():.3f}")
 
 # %% [markdown]
-# Any token can be asked. Here is one on a neurite (boxed), and for comparison the numbers for one in the background.
+# We can look at the attention of any token. The next picture shows it for a token on a neurite (boxed). The numbers compare it with a token in the background.
 
 # %% mystnb={"image": {"alt": "A slice with one token on a neurite boxed, and where that token looks in six heads."}}
 rows, columns = heads_of()["head 0"].shape
@@ -229,13 +229,13 @@ for name, gain in gains.items():
 assert np.mean(gains["neurite"]) > np.mean(gains["background"])
 
 # %% [markdown]
-# Some heads look at the neighbourhood, some look for what is like themselves, wherever it is. This is how a token in a gap could come to know that it lies between two pieces of neurite, and it is what we want to carry into 3D.
+# Some heads attend to the neighbourhood. Others attend to similar tokens, wherever they are. In this way a token in a gap could find out that it lies between two pieces of neurite. This is what we want to carry into 3D.
 #
 # ## 5 · The linear probe
 #
-# The strict question: *is there a neurite in this token*, answered by one weight per channel (least squares with a *ridge* penalty on the weights). Such a probe cannot compute anything itself, so what it finds lay open in the tokens. It is trained on the tokens of some neurons and tested on other neurons, because tokens of one stack are alike in noise and haze. Block and penalty are chosen on validation neurons, for each contender by itself.
+# Now we measure. A linear probe answers the question *is there a neurite in this token?* with one weight per channel (least squares with a *ridge* penalty on the weights). Such a probe can compute very little by itself, so it can only find what the tokens show openly. The probe is trained on the tokens of some neurons and tested on other neurons, because tokens of one stack have similar noise and haze. For each candidate, the block and the penalty are chosen on validation neurons.
 #
-# Contenders: the three networks, the 64 raw voxels of the token, and the threshold baseline, here the brightest voxel of the token.
+# The candidates are the three networks, the 64 raw voxels of the token, and the threshold baseline. The baseline is the brightest voxel of the token.
 
 
 # %% mystnb={"image": {"alt": "Left: average precision by block. Right: on the test neurons, one dot each. The real network lies above its controls."}}
@@ -309,13 +309,13 @@ for panel in (left, right):
     panel.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]
-# The knowledge is there, and it lies open: the real network is ahead in every block and on every test neuron. Three remarks.
+# The real network contains knowledge that a linear probe can read. In the full run it is ahead in every block and on every test neuron. Three remarks:
 #
-# - *Shuffled* is the control to beat: layers of a good scale mix neighbouring pixels in many non-linear ways, whatever they have learnt. In the full run, on more neurons, it does better than brightness.
-# - *Random* is too easy. A fresh network of this kind scales what its blocks add by 1e-5 (LayerScale), so its tokens are little more than a linear function of the voxels. Whoever compares with it alone credits the photographs with what any non-linearity would give.
-# - Brightness is a strong contender, as always: stronger than a linear probe on raw voxels, which can add them up but not take the largest.
+# - *Shuffled* is the control that matters most. Layers of a good scale mix neighbouring pixels in many non-linear ways, even if they have learnt nothing. In the full run, on more neurons, this control is better than brightness.
+# - *Random* is too easy a control. A new network of this kind scales what its blocks add by 1e-5 (LayerScale), so its tokens are little more than a linear function of the voxels. A comparison with this control alone would credit the photographs with what any non-linearity gives.
+# - Brightness is a strong candidate. It is better than a linear probe on raw voxels, because the probe can add voxels but cannot take the brightest.
 #
-# Where do the probes say yes?
+# Where do the probes find neurites?
 
 # %% mystnb={"image": {"alt": "A slice of a test neuron with the true neurites outlined, and the scores of four probes for each token."}}
 answers = {}
@@ -332,7 +332,7 @@ _ = nkd.plot_maps(
 # %% [markdown]
 # ## 6 · Look around
 #
-# Sliders over slices and magnifications (where a kernel runs), and below them, as a picture that stays, the main directions at magnification 3.5. At magnification 1 a token is too coarse to point at a neurite, at 3.5 it follows it, for four times the tokens of 1.75. (`nkd.view_features(teacher, volume)` has the same with likeness and attention, to click in.)
+# The sliders select slices and magnifications (if a kernel is running). The static picture below them shows the main directions at magnification 3.5. At magnification 1 a token is too coarse to locate a neurite. At 3.5 the tokens follow it, but there are four times as many tokens as at 1.75. (`nkd.view_features(teacher, volume)` opens a viewer that also shows similarity and attention at the place where you click.)
 
 # %%
 nkd.view_figure(
@@ -347,22 +347,22 @@ _ = look(z, 3.5, per_place, axes)
 # %% [markdown]
 # ## What was learnt
 #
-# - Tokens of a network that learnt from photographs separate neurites from background: their largest direction does so without labels, and a linear probe better, above the same network shuffled, above brightness, above raw voxels.
-# - All blocks have it. In the full run, which asks four of them, the last is not the best.
-# - Much of a token is its place. What is carried into 3D has to carry that, too, and correctly.
-# - Look again at the pictures: fibres of other cells and bright specks light up as well. In one slice they look alike; to tell them apart takes the volume.
+# - Tokens of a network that learnt from photographs separate neurites from background. Their largest direction does so without labels. A linear probe does so better than with the shuffled network, with brightness, or with raw voxels.
+# - All tested blocks contain this knowledge. In the full run, which tests four blocks, the last block is not the best.
+# - A large part of a token is its position. A 3D network must receive the positions correctly, too.
+# - Look at the pictures again: fibres of other cells and bright specks also light up. In one slice they look like neurites. To distinguish them, a network needs the volume.
 #
-# A probe is not a segmenter, and 8 x 8 voxels are not a voxel. How the same knowledge gets into a network for volumes is the next question.
+# A probe is not a segmenter, and it decides on 8 x 8 voxels at once, not on single voxels. The next notebook brings the same knowledge into a network for volumes.
 #
 # ## Exercises
 #
-# 1. Let a token cover 14, 8 and 4 voxels, with the same question for each 8 x 8 voxels. What does magnification buy?
-# 2. Show the probe a real neuron. Does it still beat brightness?
+# 1. Let a token cover 14, 8 and 4 voxels, and answer the same question for each field of 8 x 8 voxels. How much does magnification help?
+# 2. Apply the probe to a real neuron. Is it still better than brightness?
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
 #
-# Tokens are brought to the grid of the question by interpolation: four small ones are averaged, large ones serve several. Eight voxels are much better than fourteen; four are no better than eight. The price grows with the square of the magnification, and faster, since every token looks at every other. A part of the slices is enough to see it.
+# Interpolation brings the tokens to the grid of 8 x 8 voxels: four small tokens are averaged, and a large token covers several fields. Tokens of eight voxels are much better than tokens of fourteen, and tokens of four are no better than tokens of eight. The number of tokens grows with the square of the magnification. The cost grows faster, because every token attends to every other. Some of the slices are enough to show this.
 #
 # </details>
 
@@ -387,7 +387,7 @@ assert short or by_size[3.5] < by_size[1.75] + 0.02
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
 #
-# The reference is an automatic trace, drawn one voxel thin, and the background of this stack was cleared; both are unlike what the probe was trained on. So read the numbers as agreement, and the comparison as a first look. The probe is ahead by a little.
+# The reference is an automatic trace that was drawn one voxel thin. The background of this stack was cleared. Both differ from the data on which the probe was trained. The numbers therefore measure agreement, and the comparison is only a first look. The probe is slightly better.
 #
 # </details>
 
@@ -419,4 +419,4 @@ if fly is not None:
     assert on_fly["probe"] > on_fly["brightest voxel"]
 
 # %% [markdown]
-# **Next.** [03 · Inflation](03_inflation.ipynb): how a layer for pictures becomes a layer for volumes without losing what it knows.
+# **Next.** [03 · Inflation](03_inflation.ipynb) shows how a layer for pictures becomes a layer for volumes without losing what it knows.

@@ -7,20 +7,20 @@
 # %% [markdown]
 # # From a network for pictures to one for volumes
 #
-# > **Question.** How does a layer that was trained on colour photographs become a layer for grey volumes, without losing what it knows?
+# > **Question.** How can a layer that was trained on colour photographs become a layer for grey volumes without losing what it knows?
 # >
-# > **Know first.** Convolution; that a vision transformer begins with one (a patch becomes a token) and goes on with attention between tokens. Notebook 02 for what there is to lose. A little linear algebra helps.
+# > **Know first.** You need to know what a convolution is. A vision transformer begins with a convolution (a patch becomes a token) and continues with attention between tokens. Notebook 02 shows what knowledge could be lost. A little linear algebra helps.
 # >
 # > **Takes.** 25 s on 2 CPU cores, 27 s in the short profile (`NEUROKD_PROFILE=ci`); 2.0 GB of memory. Downloads 90 MB the first time.
 #
-# Only the first layer of a vision transformer knows that pictures have rows, columns and colours. All others see a list of tokens and are copied. So the whole way is four small steps, and each can be checked exactly:
+# Only the first layer and the positions of a vision transformer depend on rows, columns and colours. All other layers see a list of tokens, and are copied. The conversion therefore has four small steps, and each can be checked exactly:
 #
 # ```
 # kernel  3 x 14 x 14 ──fold colours──► 14 x 14 ──smaller token──► 8 x 8 ──depth──► 4 x 8 x 8
 # positions     37 x 37 ──────────resample──────────► 12 x 12 ──repeat──► 4 x 12 x 12
 # ```
 #
-# (arXiv:2405.02686 proposes such an initialisation for neurons, in two variants, *average* and *center*. What its abstract and summaries leave open, colours and token sizes among it, is our choice.)
+# (arXiv:2405.02686 proposes such an initialisation for neurons, in two variants, *average* and *center*. Its abstract and summaries do not describe everything. Colours and token sizes, for example, are our choice.)
 
 # %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
 import sys
@@ -64,11 +64,11 @@ print("kernel", tuple(weight.shape), "· slice", tuple(picture.shape))
 # %% [markdown]
 # ## 1 · Fold the colours
 #
-# The teacher wants red, green and blue, each normalised: $(v - \mu_c) / \sigma_c$. A grey value $v$ stands in all three. All of this is linear, so it goes into the kernel once and for all:
+# The teacher expects red, green and blue, each normalised: $(v - \mu_c) / \sigma_c$. A grey value $v$ is used for all three. All of this is linear, so we can fold it into the kernel once:
 #
 # $$\sum_c W_c \frac{v - \mu_c}{\sigma_c} + b = \Big(\sum_c \frac{W_c}{\sigma_c}\Big) v + \Big(b - \sum_c \frac{\mu_c}{\sigma_c} \textstyle\sum W_c\Big)$$
 #
-# It is a *sum* over colours. Taking their mean instead, as some code does, leaves a third of the response.
+# This is a *sum* over colours. Some code takes the mean instead, which leaves only a third of the response.
 
 # %%
 grey, grey_bias = nkd.grey_fold(weight, bias, mean=teacher.mean, std=teacher.std)
@@ -94,11 +94,11 @@ assert 0.3 < left < 0.37
 # %% [markdown]
 # ## 2 · Smaller tokens
 #
-# In notebook 02 pictures were magnified so that a patch covers 8 voxels instead of 14. For a volume that would mean three times the voxels, made up by interpolation, only for the first layer to throw them together again. So the kernel is made smaller instead, such that it says on 8 x 8 voxels what the teacher says on the same voxels magnified.
+# Notebook 02 magnified pictures so that a patch covers 8 voxels instead of 14. In a volume, interpolation would have to produce three times as many voxels, and the first layer would then combine them again. Instead we make the kernel smaller. The small kernel should give on 8 x 8 voxels what the teacher gives on the same voxels after magnification.
 #
-# Magnifying one patch is linear: $X \mapsto A X A^\top$ with a fixed 14 x 8 matrix $A$. A kernel's answer is a product with the patch, $\langle w, A X A^\top \rangle = \langle A^\top w A, X \rangle$. So the kernel we want is $w' = A^\top w A$: the **transpose rule**. Nothing is approximated.
+# Magnifying one patch is linear: $X \mapsto A X A^\top$ with a fixed 14 x 8 matrix $A$. The response of a kernel is its inner product with the patch, $\langle w, A X A^\top \rangle = \langle A^\top w A, X \rangle$. So the kernel that we want is $w' = A^\top w A$. We call this the **transpose rule**. It contains no approximation.
 #
-# The usual tool for other patch sizes is another one, the **pseudo-inverse** (FlexiViT; in timm `resample_patch_embed`). It asks: which 8 x 8 kernel says on a *shrunken* patch what the teacher says on the original? For enlarging, that has an exact answer. For shrinking it has none, since detail is lost, and the best compromise over all patches is a compromise over noise that no magnified picture ever contains.
+# The usual method for other patch sizes is the **pseudo-inverse** (FlexiViT; `resample_patch_embed` in timm). It answers a different question: which 8 x 8 kernel gives on a *shrunken* patch what the teacher gives on the original? For enlarging a kernel, this question has an exact answer. For shrinking it has none, because detail is lost. The pseudo-inverse then gives the best compromise over all possible patches. Most of these are noise that no magnified picture contains.
 
 # %%
 token = 8
@@ -155,9 +155,9 @@ for panel, channel in zip(panels[:, 0], channels, strict=True):
     panel.set_ylabel(f"channel {channel}", fontsize="small")
 
 # %% [markdown]
-# (14 x 14 pixels and 8 x 8 voxels; each column has its own scale, given above it.) The upper four rows are this teacher's smoothest kernels; the last is a typical one, and most look like that. The transpose rule gathers a kernel's weight in fewer taps, so its numbers are larger; its sum is the same, so a flat patch gets the same token. For the smooth kernels the pseudo-inverse says nearly the same. For a rough one it says the same *louder*: it makes up for contrast that shrinking takes from noise, and that a magnified picture never had.
+# The kernels have 14 x 14 pixels or 8 x 8 voxels. Each column has its own scale, which is given above it. The upper four rows are this teacher's smoothest kernels. The last row is a typical kernel. The transpose rule concentrates a kernel's weight in fewer taps, so its numbers are larger. The sum stays the same, so a uniform patch gets the same token. For smooth kernels the pseudo-inverse gives nearly the same as the transpose rule. For a rough kernel the pseudo-inverse gives larger numbers. It compensates for the contrast that noise loses when it is shrunk, but a magnified picture never had this contrast.
 #
-# In a whole picture there is one difference left: interpolation of the whole sees neighbouring patches at the border of a patch, and ours does not. What does that do to the tokens, at the beginning and at the end of the teacher?
+# For a whole picture one difference remains. Magnifying a whole picture mixes neighbouring patches at their borders. Our rule magnifies each patch alone. How much does this change the first and the last tokens of the teacher?
 
 # %% mystnb={"image": {"alt": "Values of small kernels against the teacher's on the magnified slice: the transpose rule lies along the diagonal, the pseudo-inverse is scattered."}}
 large = teacher.magnify(picture, patch / token)
@@ -192,7 +192,7 @@ assert cosine["transpose rule"] > 0.97 > cosine["pseudo-inverse"]
 # %% [markdown]
 # ## 3 · Give it a depth: average or center
 #
-# A token of a volume is a box, say 4 slices of 8 x 8 voxels. The kernel has to be spread over its slices such that their sum stays the 2D kernel: **average** puts a quarter into each slice, **center** puts all of it into the middle one and zeros into the others.
+# A token of a volume is a box, for example 4 slices of 8 x 8 voxels. We must distribute the kernel over these slices so that their sum is the 2D kernel. **Average** puts a quarter into each slice. **Center** puts all of it into the middle slice and zeros into the others.
 
 # %% mystnb={"image": {"alt": "Three channels slice by slice: average has the same faint kernel in all four slices, center has the full kernel in one."}}
 depth = 4
@@ -205,7 +205,7 @@ for panel, name in zip(figure.axes, names, strict=False):
     panel.set_title(name, fontsize="small")
 
 # %% [markdown]
-# On a volume that does not change along z the two are the same. On a neurite that crosses only some of the slices they are not: take the slice through the neuron as slice $k$ of an otherwise dark box. How much of the teacher's response to the slice is left?
+# On a volume that does not change along z, the two variants give the same. On a neurite that crosses only some of the slices, they differ. To see this, we put the slice through the neuron into a dark box, as its slice $k$. How much of the teacher's response to the slice remains?
 
 # %% mystnb={"image": {"alt": "Bars: average answers every slice with a quarter, center answers slice 2 fully and the others not at all."}}
 reference = F.conv2d(picture, small, stride=token).norm()
@@ -234,11 +234,11 @@ axes.spines[["top", "right"]].set_visible(False)
 _ = axes.legend(frameon=False)
 
 # %% [markdown]
-# *Average* sees every slice, dimly: a neurite in one slice of four is four times fainter, as if out of focus. *Center* sees one slice sharply and is blind to the others, until training fills the zeros, which get a gradient from the first step on. Summaries of arXiv:2405.02686 report center as the better one.
+# *Average* responds to every slice, but weakly: a neurite in one slice of four is four times fainter, as if it were out of focus. *Center* sees one slice sharply and ignores the others until training fills the zeros. The zeros get a gradient from the first step on. Summaries of arXiv:2405.02686 report that center is better.
 #
 # ## 4 · Positions
 #
-# Notebook 02 showed that tokens know their place, by an embedding learnt for a grid of 37 x 37 patches. It is resampled to the grid of the volume's slices, as timm does it for pictures of another size, and repeated along z. To tell slabs (layers of tokens along z) apart, a *depth embedding* is added. It starts at zero, so at first all slabs have the same places. (DINOv3 has no such embedding: it turns queries and keys by the place of their tokens, and our student does the same in every slab.)
+# Notebook 02 showed that tokens contain their position. It comes from a position embedding that was learnt for a grid of 37 x 37 patches. We resample this embedding to the grid of the volume's slices, as timm does for pictures of another size, and repeat it along z. A *depth embedding* is added so that the network can distinguish slabs (layers of tokens along z). It starts at zero, so at first all slabs have the same positions. (DINOv3 has no position embedding. It rotates queries and keys by the position of their tokens. Our student does the same in every slab.)
 
 # %% mystnb={"image": {"alt": "Similarity of one place to all others: a bright spot on the trained grid, the same on 12 x 12 tokens, and the same again in the last slab."}}
 slabs, grid = 4, (12, 12)
@@ -272,7 +272,7 @@ _ = figure.colorbar(drawn, ax=panels, label="cosine to the place in the ring", s
 # %% [markdown]
 # ## 5 · Exactly equal
 #
-# All steps together, on the real weights: a volume that repeats one slice must give the teacher's tokens of that slice, after every block, up to rounding. Rounding in 64 bits is about 1e-16, and a dozen blocks multiply it. The token is 14 x 14 here, so that nothing is resampled on the way. We also try several slabs, with an option of the student, `balance_prefix`, on and off.
+# Now we test all steps together with the real weights. A volume that repeats one slice must give the teacher's tokens of that slice, after every block, up to rounding. Rounding errors in 64 bits are about 1e-16, and a dozen blocks multiply them. The token is 14 x 14 pixels here, so that nothing is resampled. We also try several slabs, with the student's option `balance_prefix` on and off.
 
 # %% mystnb={"image": {"alt": "Error after each block: near 1e-14 for one slab and for balanced slabs, near 0.1 for several slabs without balancing."}}
 blocks = range(4 if short else len(vit.blocks))
@@ -319,27 +319,27 @@ panel.spines[["top", "right"]].set_visible(False)
 _ = panel.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %% [markdown]
-# One slab is the teacher, to the last bits. Several slabs are not, although nothing in the volume is new: the same slice, four times. Why, and what `balance_prefix` does about it, is the first exercise.
+# With one slab, the student equals the teacher up to rounding. With several slabs it does not, although the volume contains nothing new: it is the same slice four times. The first exercise asks why, and what `balance_prefix` does about it.
 #
 # ## What was learnt
 #
-# - Only the first layer changes, by linear algebra without approximation: colours fold, smaller tokens come by the transpose rule, depth by average or center.
-# - The pseudo-inverse answers another question, and the teacher's tokens suffer from it.
-# - Positions are resampled and repeated; slabs learn to differ.
-# - The student starts as the teacher, *exactly*, slice by slice. Whatever it forgets or learns afterwards is training.
+# - Only the first layer and the positions change. The first layer changes by linear algebra without approximation: colours are folded, smaller tokens follow from the transpose rule, and depth from average or center.
+# - The pseudo-inverse answers another question. It gives tokens that differ from the teacher's.
+# - Positions are resampled and repeated. The slabs learn to differ.
+# - At the start, the student gives *exactly* what the teacher gives, slice by slice. All later differences come from training.
 #
 # ## Exercises
 #
-# 1. Why do several slabs break the equality although each slab is the same slice? Which number, added to the attention logits of the class token as a key, mends it? Derive it, then find it by trying.
-# 2. Real volumes change along z. Of which picture does the student then have the teacher's tokens, with *center* and with *average*?
-# 3. Larger tokens: 28 x 28 for a picture that was magnified twice. Which rule is exact now, and what would the transpose rule do?
+# 1. Why do several slabs break the equality, although each slab is the same slice? Which number must be added to the attention logits of the class token (as a key) to restore it? Derive the number, then confirm it by experiment.
+# 2. Real volumes change along z. For which picture does the student then give the teacher's tokens, with *center* and with *average*?
+# 3. Now use larger tokens: 28 x 28 voxels, for a picture that was magnified twice. Which rule is exact now? What would the transpose rule do?
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
 #
-# A token attends to the class token with weight $e^{l_0} / (e^{l_0} + \sum_i e^{l_i})$, the sum over patches $i$. With $S$ equal slabs each patch stands there $S$ times: $e^{l_0} / (e^{l_0} + S \sum_i e^{l_i})$. The patches' common share grew, the class token's shrank. With $\log S$ added to its logit, numerator and denominator both grow by $S$, which cancels: $S e^{l_0} / (S e^{l_0} + S \sum_i e^{l_i})$. The same holds for register tokens. The values of equal patches are equal, so it does not matter how their share is divided among the slabs.
+# A token attends to the class token with weight $e^{l_0} / (e^{l_0} + \sum_i e^{l_i})$, where $i$ runs over the patches. With $S$ equal slabs each patch occurs $S$ times, and the weight becomes $e^{l_0} / (e^{l_0} + S \sum_i e^{l_i})$. The share of the patches has grown, and the share of the class token has shrunk. If we add $\log S$ to its logit, the weight is $S e^{l_0} / (S e^{l_0} + S \sum_i e^{l_i})$. The factors $S$ cancel, and the weight is the original one. The same holds for register tokens. The values of equal patches are equal, so it does not matter how their share is divided among the slabs.
 #
-# Tried below: the error has its minimum at $\log 4 \approx 1.39$, and there it is rounding.
+# The cell below confirms this: the error has its minimum at $\log 4 \approx 1.39$. There, only rounding errors remain.
 #
 # </details>
 
@@ -374,7 +374,7 @@ _ = axes.legend(frameon=False)
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
 #
-# *Center*: of the slice in the middle of the token, exactly; the others have weight zero. *Average*: of the mean of the token's slices, exactly, since the first layer is linear. A mean of four slices is a photograph taken out of focus: noise goes down, and so does a thin neurite.
+# With *center*, the student gives the teacher's tokens of the middle slice of the token, because the other slices have weight zero. With *average*, it gives those of the mean of the token's slices, because the first layer is linear. Both are exact. A mean of four slices looks like a photograph that is out of focus: the noise becomes weaker, and so does a thin neurite.
 #
 # </details>
 
@@ -393,7 +393,7 @@ for mode, image in stand_in.items():
 # %% [markdown]
 # <details><summary>Solution of exercise 3</summary>
 #
-# For enlarging, the pseudo-inverse is exact: it is asked for a kernel that says on the magnified patch what the teacher says on the original, and there is one. The transpose rule read the other way round, by a matrix that shrinks, would give a blurred kernel: that is the teacher looking at a shrunken copy of the large patch, a good kernel for another question. `resize_kernel` takes the right one for each direction.
+# For enlarging, the pseudo-inverse is exact. We want a kernel that gives on the magnified patch what the teacher gives on the original, and such a kernel exists. The transpose rule with a matrix that shrinks would give a blurred kernel. It would show what the teacher sees in a shrunken copy of the large patch, which is another question. `resize_kernel` uses the right rule for each direction.
 #
 # </details>
 
@@ -414,4 +414,4 @@ for name, error in errors.items():
 assert errors["resize_kernel (pseudo-inverse)"] < 1e-6 < errors["transpose of shrinking"]
 
 # %% [markdown]
-# **Next.** [The quickstart](00_quickstart.ipynb) trains such a student. The next step in the method bends the kernel along the neurites: [04 · deformable tubular transfer](04_deformable_tubular.ipynb).
+# **Next.** [04 · Deformable tubes](04_deformable_tubular.ipynb) bends the kernel along the neurites. [The quickstart](00_quickstart.ipynb) trains an inflated student.

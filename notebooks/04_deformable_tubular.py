@@ -7,13 +7,13 @@
 # %% [markdown]
 # # A kernel that bends with the neurite
 #
-# > **Question.** A teacher's patch kernel is a flat square, and a neurite is a tube that bends. Can the one be laid along the other, and how much of the kernel is left when it is?
+# > **Question.** A teacher's patch kernel is a flat square, and a neurite is a tube that bends. Can the kernel be laid along the neurite? How much of the kernel is left then?
 # >
-# > **Know first.** What a convolution and gradient descent are. [`03_inflation`](03_inflation.ipynb) helps with the last third.
+# > **Know first.** You need to know what a convolution is and what gradient descent is. [`03_inflation`](03_inflation.ipynb) helps with the last third.
 # >
 # > **Takes.** 20 s on 2 CPU cores, 20 s in the short profile (`NEUROKD_PROFILE=ci`); 1.4 GB of memory. Downloads 90 MB the first time.
 #
-# The idea is from *DINeuro* (Cheng et al. 2024, arXiv:2410.22078), as its abstract and public summaries tell it: flatten the 2D kernel, lay it along a tube for each axis, let the tube deform, combine the three views. How the taps move, how the flattened kernel lies in a volume, and how the views are combined is not told there; here these are our choices.
+# The idea comes from *DINeuro* (Cheng et al. 2024, arXiv:2410.22078), as its abstract and public summaries describe it: flatten the 2D kernel, lay it along a tube for each axis, let the tube deform, and combine the three views. They do not say how the taps move, how the flattened kernel lies in a volume, or how the views are combined. These are our choices.
 
 # %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
 import sys
@@ -54,7 +54,7 @@ print(teacher.source)
 # %% [markdown]
 # ## 1 · Taps in a row
 #
-# A tube is a row of *taps*, places at which the volume is read. They are one voxel apart along an axis, and move only sideways. What is learnt for a tap is its *step* `d` against its inner neighbour; where it ends up is the sum of all steps from the middle outward, and so the tube never tears:
+# A tube is a row of *taps*, the places at which the volume is read. The taps are one voxel apart along an axis, and move only sideways. For each tap the network learns its *step* `d` relative to its inner neighbour. The position of a tap is the sum of all steps from the middle outward, so the tube never breaks:
 #
 # ```
 # sideways                 o---o           D[m+2] = d[m+1] + d[m+2]
@@ -81,7 +81,7 @@ for axis, taps in itertools.product("zyx", (9, 16)):  # an even number has two t
 print("random steps, 9 and 16 taps, three axes: all taps move but those in the middle")
 
 # %% [markdown]
-# Axes are not special: turn the volume and the steps, and the samples are turned. All six orders of the axes, all three tubes (exactly, not nearly):
+# All axes are treated alike: if we permute the axes of the volume and of the steps, the samples are permuted in the same way. The next cell checks all six orders of the axes and all three tubes, up to rounding:
 
 # %%
 cube = torch.rand(1, 1, 5, 6, 7, dtype=torch.float64, generator=generator)
@@ -102,7 +102,7 @@ assert worst < 1e-12
 # %% [markdown]
 # ## 2 · Steer one yourself
 #
-# We need a neurite that bends. The (folded) cell looks through the traced tree for stretches that run along x, and cuts a box around each. They are sorted, the most bent first.
+# We need a neurite that bends. The (folded) cell searches the traced tree for sections that run along x, and cuts a box around each. It sorts them so that the section that bends most is first.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 HALF, MARGIN = 12, np.array([16, 16, 20])  # taps on either side of the middle; half a box, in voxels
@@ -143,7 +143,7 @@ start = tuple(MARGIN.tolist())
 print(f"{len(kept)} stretches of {2 * HALF + 1} voxels; the most bent leaves its axis by {kept[0][0]:.1f} voxels")
 
 # %% [markdown]
-# Below, four numbers steer a tube of 25 taps: `tilt` is the same step everywhere, `bow` are steps that grow outward. The number in the title is the mean brightness under the tube, from 0 to 1. The first cell is the static picture: the tilt and bow that lie closest to the trace.
+# In the next two cells, four numbers steer a tube of 25 taps. `tilt` adds the same step everywhere, and `bow` adds steps that grow outward. The number in the title is the mean brightness under the tube, from 0 to 1. The first cell draws a static picture with the tilt and bow that are closest to the trace.
 
 
 # %%
@@ -171,7 +171,7 @@ print(f"tilt z {tilt_z}, bow z {bow_z}, tilt y {tilt_y}, bow y {bow_y}")
 _ = steer(tilt_z, bow_z, tilt_y, bow_y)
 
 # %% [markdown]
-# *Left: the brightest 3 % of the box's voxels in space and the tube through them; then the box from above, from the side and from the front. The ring is the tap in the middle, which stays.* And now you, from a straight tube. Can you do better?
+# *Left: the brightest 3 % of the box's voxels in space, and the tube through them. The other panels show the box from above, from the side and from the front. The ring is the middle tap, which does not move.* Now try it yourself, starting from a straight tube. Can you get a higher brightness?
 
 # %%
 names = ("tilt_z", "bow_z", "tilt_y", "bow_y")
@@ -181,7 +181,7 @@ nkd.view_figure(steer, **sliders)
 # %% [markdown]
 # ## 3 · Gradient descent steers better
 #
-# Samples are interpolated between voxels, so brightness under the tube has a gradient with respect to every step. First where the truth is known: a curve that we drew ourselves, as a blurred tube. The steps start at zero, and nothing but "be where it is bright" tells them where to go. `tanh` keeps each below one voxel per voxel.
+# Samples are interpolated between voxels, so the brightness under the tube has a gradient with respect to every step. We begin where the truth is known: a curve that we draw ourselves as a blurred tube. The steps start at zero. The only aim of the optimisation is a high brightness under the tube. `tanh` keeps each step below one voxel per voxel along the axis.
 
 
 # %%
@@ -220,7 +220,7 @@ _ = nkd.plot_snake(image, {"true curve": truth, "fitted": found}, title="A curve
 # %% [markdown]
 # *The fitted tube (blue) lies on the true curve (orange), in space and in all three projections.*
 #
-# Now the real neurite: all stretches at once, one tube each, in a slightly blurred image, as a tube feels only what is within the blur. The trace plays no part in the fit. For the fly neuron it is the output of another program and not the truth, so the distance is agreement, and not an error.
+# Now we fit the real neurite: all sections at once, with one tube each. The image is slightly blurred, because a tube can only find what lies within the blur. The fit does not use the trace. For the fly neuron the trace is the output of another program, not the truth. The distance from it therefore measures agreement, not error.
 
 # %%
 blurred = np.stack([ndimage.gaussian_filter(np.sqrt(crop), 1.0) for crop in crops])
@@ -245,22 +245,22 @@ shown = {"straight": lines[0], "fitted": tubes[0], trace_name: traces[0]}
 _ = nkd.plot_snake(crops[0], shown, spacing=neuron.spacing, title=f"{neuron.name}: the most bent stretch")
 
 # %% [markdown]
-# *The straight tube (orange) leaves the neurite on both sides; the fitted one (blue) stays on it, beside the trace (green, dashed).*
+# *The straight tube (orange) leaves the neurite on both sides. The fitted tube (blue) stays on it, beside the trace (green, dashed).*
 #
-# In a network nobody fits tubes one by one: a small convolution, the *offset head*, looks at the voxels of a token and says the steps of its tubes, and it is trained with everything else.
+# A network does not fit tubes one by one. A small convolution, the *offset head*, computes the steps from the voxels of a token. It is trained together with the other weights.
 #
 # ## 4 · Four readings of "a kernel along a tube"
 #
-# Where do the weights of a flat `p x p` kernel go? What DINeuro's summaries say, "flattened to 1 x 1 x 256", leaves it open. We know four readings, and `TubeConfig(reading=...)` has them all:
+# Where do the weights of a flat `p x p` kernel go? DINeuro's summaries say "flattened to 1 x 1 x 256", which leaves this open. We implement four readings, which `TubeConfig(reading=...)` selects:
 #
 # | reading | along the tube | at zero offset it is |
 # |---|---|---|
-# | `literal` | all p·p weights in a row, a voxel apart | a rigid convolution of p·p taps |
-# | `patch` | all p·p weights, squeezed into the length of one token | that row folded onto the few voxels it lies between |
-# | `lines` | p taps, each the sum of a row of the kernel | a convolution with those p sums |
-# | `grid` | the whole square in each of p slices, each slice shifted as one | plain inflation |
+# | `literal` | all p·p weights in a row, one voxel apart | a rigid convolution of p·p taps |
+# | `patch` | all p·p weights in a row, compressed to the length of one token | a convolution whose few weights are the p·p weights interpolated onto the nearest voxels |
+# | `lines` | p taps, each with the sum of one row of the kernel | a convolution with these p sums |
+# | `grid` | the whole square in each of p slices; each slice is shifted as a whole | plain inflation |
 #
-# Every reading is linear in the kernel: a *matrix* from p·p weights to voxels. We ask the library for it, by giving it each of the p·p kernels that are one in one place and zero elsewhere, and taking the gradient of the token by the voxels. Then the right-hand column can be checked, on all three axes. (A token is 7 x 7 x 7 voxels here: half of this teacher's patch, and odd, so that the middle is a voxel.)
+# Every reading is linear in the kernel, so it is a *matrix* that maps p·p weights to voxels. We obtain this matrix from the library. For each of the p·p kernels that are one in one place and zero elsewhere, we take the gradient of the token with respect to the voxels. With this matrix we check the right-hand column on all three axes. (A token has 7 x 7 x 7 voxels here. This is half of the teacher's patch, and it is odd, so that the middle is a voxel.)
 
 # %%
 p, readings = 7, ("literal", "patch", "lines", "grid")
@@ -299,7 +299,7 @@ print("at zero offset each reading is its right-hand column, along z, y and x")
 # %% [markdown]
 # ## 5 · How much of the kernel is left
 #
-# A matrix forgets what it maps to zero. So the share of a kernel's energy (sum of squares) that a reading *keeps* is the share that lies in the matrix's row space: the rest could be anything, and no voxel would feel it. We measure it on the real kernels of the teacher. A second number asks for the meaning: on 300 patches of the neuron that do not change along the tube, as along a straight neurite, how well does the token agree with the teacher's own (correlation, mean over channels)?
+# A matrix loses the part of a kernel that it maps to zero. This part could be anything, and no voxel would be affected. The rest is the part that a reading *keeps*. We measure its share of the kernel's energy (sum of squares) on the real kernels of the teacher. A second number measures whether the token still has the same meaning. We take 300 patches of the neuron and repeat them along the tube, as along a straight neurite. Then we compare the token with the teacher's token (correlation, mean over channels).
 
 # %%
 source = teacher.vit.patch_embed.proj
@@ -339,7 +339,7 @@ assert kept_share["literal"] > 0.999 and kept_share["grid"] > 0.999
 assert kept_share["patch"] < 0.2 and kept_share["lines"] < 0.2
 
 # %% [markdown]
-# *By chance* is what a kernel of pure noise would keep: `rank / 49`. The teacher's kernels keep still less in `patch` and `lines`, because they look for edges and texture, which is what the sums cancel. `literal` keeps every weight and yet agrees no better: its weights stand in a row, and along a neurite they all see the same. Where nothing changes along the tube, these three see one number, the brightness on its line, and differ from a threshold by a factor only. `grid` looks *across*, and is the teacher.
+# *By chance* is the share that a kernel of pure noise would keep: `rank / 49`. The teacher's kernels keep even less in `patch` and `lines`. They look for edges and texture, and the sums cancel these. `literal` keeps every weight, but it agrees no better: its weights lie in a row, and along a neurite they all see the same brightness. Where nothing changes along the tube, these three readings see one number, the brightness on the tube's line. Their tokens are this brightness times a factor, plus the bias. `grid` also looks *across* the tube, and equals the teacher.
 
 # %%
 channel = int(kernels.square().sum(1).argmax())
@@ -368,11 +368,11 @@ for panel in axes[1]:
 _ = figure.colorbar(drawn, ax=axes[1], label="weight", shrink=0.8)
 
 # %% [markdown]
-# *Above: where the taps of one token (orange) are when the tube bows; `literal` leaves its token far behind. Below: one kernel of the teacher, and what each reading could tell of it (percentages: all channels). For `literal` the picture is a courtesy: the weights are there, the square is not.*
+# *Above: the taps of one token (orange) when the tube bows. The taps of `literal` lie far outside the token. Below: one kernel of the teacher, and the part of it that each reading keeps (percentages: all channels). `literal` keeps all the weights, but not their arrangement in a square.*
 #
 # ## 6 · In a network
 #
-# `from_teacher(..., tube=TubeConfig())` puts the tubes *beside* the inflated embedding, behind a gate that starts at zero. So a student with tubes starts as exactly the student without, and cannot be worse for it at step 0; what the tubes are worth is for training to find out. The gate has a gradient from the first step on.
+# `from_teacher(..., tube=TubeConfig())` puts the tubes *beside* the inflated embedding, behind a gate that starts at zero. A student with tubes is therefore exactly equal to the student without tubes at step 0. The gate has a gradient from the first step on, so training can use the tubes.
 
 
 # %%
@@ -403,9 +403,9 @@ assert opened > 0
 # %% [markdown]
 # ## 7 · In a decoder
 #
-# Tubes need no teacher. `SnakeConv3d` is a layer like any other (after dynamic snake convolution, Qi et al. 2023, arXiv:2307.08388): a row of taps along each axis, and an offset head that looks at its input and says, for every voxel, how these tubes bend. The heads start at zero, so that it starts as a plain convolution whose kernel is a cross.
+# Tubes need no teacher. `SnakeConv3d` is a layer with a row of taps along each axis (after dynamic snake convolution, Qi et al. 2023, arXiv:2307.08388). Its offset heads look at the input and give, for each voxel, the steps of its tubes. The heads start at zero, so the layer starts as a plain convolution with the shape of a cross.
 #
-# Here it takes the place of the last block of a trained decoder, that of `neurokd-tiny`. Everything before that block stays as it is, so what enters the block is computed once. Three new blocks then learn from one simulated neuron, from the same crops: 3 x 3 x 3 voxels, tubes that must stay straight, tubes that may bend.
+# Here the layer replaces the last block of a trained decoder, the one of `neurokd-tiny`. Everything before that block stays fixed, so its output is computed once. Three new blocks learn from one simulated neuron, on the same crops: a convolution of 3 x 3 x 3 voxels, tubes that stay straight, and tubes that may bend.
 
 # %%
 ready = nkd.NeuronSegmenter.from_pretrained("neurokd-tiny").requires_grad_(False)
@@ -467,7 +467,7 @@ for kind, block in blocks.items():
     print(f"{kind:>9}: loss {losses[kind]:.3f} at the end, Dice {dices[kind]:.3f} on the other neuron; {seconds:.0f} s")
 
 # %% [markdown]
-# And where do the taps go? For all voxels of the other neuron's neurites: the share of their tubes' taps that lie on a neurite.
+# Where do the taps go? For the tubes of all neurite voxels of the other neuron, we count the share of taps that lie on a neurite.
 
 # %%
 layer, neurite = blocks["bent"][0], torch.from_numpy(unseen.mask)
@@ -496,28 +496,29 @@ box = unseen.volume[z : z + 13, y : y + 13, x : x + 13]
 _ = nkd.plot_snake(box, learnt, spacing=unseen.spacing, title="The neurite voxel whose tubes bend most")
 
 # %% [markdown]
-# *The three tubes of one voxel; the ring is the voxel.* The tubes learn to bend, and on the neuron they learn from, the loss of bent tubes is lower than that of straight ones. But they do **not** follow the neurite: fewer of their taps lie on it than if they were straight. Nothing in the loss asks them to follow, and a tap beside a neurite tells where it ends. On the other neuron the three blocks are a few hundredths of Dice apart; one seed and one neuron cannot say which is best. The plain convolution is the fastest.
+# *The three tubes of one voxel. The ring marks the voxel.* The tubes learn to bend, and bent tubes reach a lower loss than straight ones on the neuron they learn from. But they do **not** follow the neurite: fewer of their taps lie on it than if they were straight. Nothing in the loss asks them to follow, and a tap beside a neurite shows where the neurite ends. On the other neuron the three blocks differ by a few hundredths of Dice. One seed and one neuron cannot say which is best. The plain convolution is the fastest.
 
 # %% [markdown]
 # ## What was learnt
 #
-# - A tube is an undisplaced middle and steps that add up outward; gradient descent on the steps alone follows a curve to within half a voxel, and a real neurite to within a voxel of an automatic trace.
-# - "Flattened along a tube" is not one thing. `patch` and `lines` keep about a tenth of the teacher's kernel; `literal` keeps the weights and loses the square; `grid` keeps all of it, which is why it is the default.
-# - Beside the inflated embedding, behind a gate of zero, tubes change nothing at step 0.
-# - In a decoder, a snake convolution learns to bend. What it learns need not be to follow: our tubes reach across the neurite.
+# - A tube has a fixed middle and steps that add up outward. Gradient descent on the steps alone follows a curve to within half a voxel. It follows a real neurite to within a voxel of an automatic trace.
+# - "Flattened along a tube" can mean several things. `patch` and `lines` keep about a tenth of the teacher's kernel. `literal` keeps the weights but not the square. `grid` keeps everything, so it is the default.
+# - Tubes beside the inflated embedding, behind a gate of zero, change nothing at step 0.
+# - A snake convolution in a decoder learns to bend. It does not learn to follow: our tubes reach across the neurite.
+# - A tube belongs to a token. It can only follow a neurite that passes through the middle of that token (exercise 1).
 #
-# This notebook does *not* show that tubes make a better student: that needs training with and without, and several seeds. And a tube is a token's: it can follow what passes through that token's middle, and no more (exercise 1).
+# This notebook does *not* show whether tubes make a better student. [09 · Does it help?](09_does_it_help.ipynb) compares students with and without tubes.
 #
 # ## Exercises
 #
-# 1. Start the fit of section 3 three voxels beside the curve. Which taps find it?
-# 2. `TubeConfig` inflates `grid` by `average`, though `center` is the better start for the plain embedding. Why? Look at the gradient of the offset heads.
-# 3. With tokens of 4 x 8 x 8 voxels, how many taps of `literal` lie outside of a crop of 16 x 48 x 48 voxels, along each axis?
+# 1. Start the fit of section 3 three voxels beside the curve. Which taps find the curve?
+# 2. `TubeConfig` inflates `grid` by `average`, although `center` is the better start for the plain embedding. Why? Look at the gradient of the offset heads.
+# 3. Tokens have 4 x 8 x 8 voxels. How many taps of `literal` lie outside a crop of 16 x 48 x 48 voxels, along each axis?
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
 #
-# The outer ones: each tap may move one voxel more than its inner neighbour, so the third or fourth arrives. The middle never does. A neurite between two tokens' middles is seen by tubes that bend towards it on both sides of their own middle.
+# The outer taps find it. Each tap may move one voxel further than its inner neighbour, so the third or fourth tap reaches the curve. The middle never does. If a neurite passes between the middles of two tokens, tubes can still bend towards it on both sides of their own middle.
 #
 # </details>
 
@@ -531,7 +532,7 @@ assert error[15] == 3 and error[20:].median() < 0.5
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
 #
-# Under `center` all slices but the middle one are zero, and the middle does not move: where the others are makes no difference, so the offsets have no gradient until training has filled those slices.
+# With `center`, all slices except the middle one are zero, and the middle slice does not move. The positions of the other slices make no difference. The offsets therefore have no gradient until training has filled those slices.
 #
 # </details>
 
@@ -548,7 +549,7 @@ for inflation in ("center", "average"):
 # %% [markdown]
 # <details><summary>Solution of exercise 3</summary>
 #
-# The kernel has 64 weights after resizing to 8 x 8, and the crop is 16 voxels deep: along z, three of four taps lie outside and read the clamped border. Even along y and x a row of 64 does not fit into 48.
+# After resizing to 8 x 8, the kernel has 64 weights, but the crop is 16 voxels deep. Along z, three of four taps lie outside the crop and read the clamped border. Along y and x, a row of 64 taps does not fit into 48 voxels either.
 #
 # </details>
 
@@ -563,4 +564,4 @@ for number, view in enumerate(embed.views):
     assert outside > (0.7 if view.axis == "z" else 0.25)
 
 # %% [markdown]
-# **Next.** [05 · Distillation](05_distillation.ipynb): the teacher's *features*, and not only its weights.
+# **Next.** [05 · Distillation](05_distillation.ipynb) uses the teacher's *features*, not only its weights.

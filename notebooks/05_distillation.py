@@ -7,13 +7,13 @@
 # %% [markdown]
 # # Learning from a teacher without copying it
 #
-# > **Question.** Can a 3D student of any width and depth learn to see what a frozen 2D teacher sees, when no weight can be copied and nobody has annotated anything?
+# > **Question.** Can a 3D student of any width and depth learn to see what a frozen 2D teacher sees, if no weight can be copied and nothing is annotated?
 # >
-# > **Know first.** [`00_quickstart`](00_quickstart.ipynb); what a token of a vision transformer is.
+# > **Know first.** [`00_quickstart`](00_quickstart.ipynb), and what a token of a vision transformer is.
 # >
 # > **Takes.** 3 min on 2 CPU cores, 42 s in the short profile (`NEUROKD_PROFILE=ci`); 1.9 GB of memory. Downloads 90 MB the first time.
 #
-# *Inflation* copies the teacher's weights, so the student must have the teacher's width. *Distillation* copies none: it compares what the two networks answer.
+# *Inflation* copies the teacher's weights, so the student must have the teacher's width. *Distillation* copies no weights: it compares the outputs of the two networks.
 #
 # ```
 # volume ─┬─► student (3D, learns) ──► tokens ──► projection ─┐
@@ -21,7 +21,7 @@
 #         └─► slices z, y, x ──► teacher (2D, frozen) ────────┘
 # ```
 #
-# **Whose idea is this?** The second paper behind this package (arXiv:2410.22078) speaks of distillation "in the latent embedding space" and of "multi-view learning"; whether it compares features, and with which loss, is not known to us. What you see here is **our extension**, made of known parts: hidden tokens matched through a projection (arXiv:1412.6550) and similarities between tokens (arXiv:1907.09682, arXiv:2508.10104).
+# **Whose idea is this?** The second paper behind this package (arXiv:2410.22078) speaks of distillation "in the latent embedding space" and of "multi-view learning". We do not know whether it compares features, and with which loss. The method of this notebook is **our extension**. It combines known parts: hidden tokens that are matched through a projection (arXiv:1412.6550), and similarities between tokens (arXiv:1907.09682, arXiv:2508.10104).
 
 # %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
 import sys
@@ -61,7 +61,7 @@ print(teacher.source)
 # %% [markdown]
 # ## 1 · Three views
 #
-# The teacher knows only pictures. So a crop is shown to it as slices across z, across y and across x, each enlarged until one token of the student covers whole patches of the teacher. What it answers is averaged onto the student's grid. For this picture the tokens are cubes of 4 voxels, so that every view is enlarged alike.
+# The teacher accepts only pictures, so we show it slices of a crop across z, across y and across x. Each slice is enlarged until one token of the student covers whole patches of the teacher. The teacher's tokens are then averaged onto the student's grid. In this section the student's tokens are cubes of 4 voxels, so that every view is enlarged by the same factor.
 
 
 # %%
@@ -109,9 +109,9 @@ nkd.Frame(cube, um).draw_scale_bar(axes[0, 0])
 _ = figure.colorbar(drawn, ax=axes[1], label="main direction of the tokens", shrink=0.8)
 
 # %% [markdown]
-# *Above: the brightest voxels of one layer of tokens, cut across z, y and x. Below: the teacher's tokens (block 5) in that layer, in that view only, along the one direction in which all tokens of the box differ most.*
+# *Above: the brightest voxels of one layer of tokens, cut across z, y and x. Below: the teacher's tokens (block 5) of that layer in that view. The colour shows their component along the direction in which all tokens of the box differ most.*
 #
-# Each view is an answer to other pictures of the same place. If the answers say something about the *place*, then those to one place are more alike than those to two.
+# Each view shows the teacher other pictures of the same place. If its tokens describe the *place*, then tokens of the same place in two views are more similar than tokens of two places.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -125,7 +125,7 @@ for one, other in ("zy", "zx", "yx"):
 # %% [markdown]
 # ## 2 · Alignment
 #
-# If the teacher's grid were shifted against the student's by half a token, the student would learn to see neurites beside where they are, and no loss would complain. So: put a bright dot into one token of a dim, noisy volume, and ask where the target changes. Move the dot by one token; the change must move by one token, along each axis. From here on tokens are 4 x 8 x 8 voxels, as in the other notebooks.
+# If the teacher's grid were shifted against the student's by half a token, the student would learn to see neurites beside their true position, and no loss would show it. We test the alignment. We put a bright dot into one token of a dim, noisy volume, and find where the target changes. If we move the dot by one token, the change must move by one token, along each axis. From here on, tokens are 4 x 8 x 8 voxels, as in the other notebooks.
 
 # %%
 size = (12, 40, 40)
@@ -163,17 +163,17 @@ for panel, (name, at) in zip(axes, places.items(), strict=True):
 _ = figure.colorbar(drawn, ax=axes, label="change of token (norm)")
 
 # %% [markdown]
-# *The layer of tokens in which the target changes most, for four places of the dot; the white circle is where the dot is.* Attention spreads a little of the change everywhere, but its peak is where the dot is. (With a stand-in teacher that takes patch means, the library's tests show it to 1e-6, on every axis and for six magnifications.)
+# *The layer of tokens in which the target changes most, for four positions of the dot. The white circle marks the dot.* Attention spreads a little of the change everywhere, but the largest change is at the dot. (The library's tests use a simple teacher that takes patch means. They confirm the alignment to 1e-6, on every axis and for six magnifications.)
 #
 # ## 3 · Three losses
 #
-# How different are two sets of tokens? There are three answers, and each forgives something else:
+# How different are two sets of tokens? The library has three losses. Each of them ignores something different:
 #
-# - **Cosine**: each token should point where the teacher's token points. How long it is does not matter.
-# - **MSE**: each token, normalised over its channels, should have the teacher's numbers. (Nearly the same; exercise 2 says how nearly.)
-# - **Gram**: any two tokens of the student should be as similar to each other as those two of the teacher. Only similarities *within* a network are compared, so the two may have other widths, and other axes.
+# - **Cosine**: each token should point in the direction of the teacher's token. Its length does not matter.
+# - **MSE**: each token, normalised over its channels, should have the same numbers as the teacher's token. (This is nearly the same as cosine; see exercise 2.)
+# - **Gram**: any two tokens of the student should be as similar to each other as the same two tokens of the teacher. Only similarities *within* a network are compared, so the two networks may have different widths and different axes.
 #
-# Here the teacher's tokens of the box above, against themselves and against what five changes make of them:
+# The next cell compares the teacher's tokens of the box above with themselves and with five changed versions:
 
 # %%
 theirs = rows(views["z"])
@@ -203,13 +203,13 @@ assert values["all turned alike"]["gram"] < 1e-9 < 0.5 < values["all turned alik
 assert values["projected to 96 channels"]["gram"] < 0.3 * values["places mixed up"]["gram"]
 
 # %% [markdown]
-# Gram is blind to a rotation of all tokens: it holds the *geometry* of what is seen and leaves the student free to turn it. Cosine and MSE are not, so they need a *projection*, a linear map that learns to turn and to widen the student's tokens.
+# Gram does not change if all tokens are rotated together. It compares only the *geometry* of the tokens, so the student may rotate its tokens freely. Cosine and MSE do change under a rotation. They therefore need a *projection*, a linear map that learns to rotate the student's tokens and to bring them to the teacher's width.
 #
-# In all of this the mean token is first taken away from each side; exercise 1 shows why.
+# All three losses first subtract the mean token on each side. Exercise 1 shows why.
 #
 # ## 4 · A small student from a large teacher
 #
-# The student is built otherwise: 96 wide and 4 blocks deep. Its tokens are matched through a projection that is thrown away afterwards, by cosine and Gram together (`DistillConfig`'s default). The teacher's answers to a fixed set of crops are computed once. **No mask is used in this section.**
+# The student differs from the teacher: it is 96 channels wide and 4 blocks deep. Its tokens are matched by cosine and Gram together (the default of `DistillConfig`), through a projection that is discarded afterwards. The teacher's tokens for a fixed set of crops are computed once. **This section uses no mask.**
 
 # %%
 student = nkd.NeuronSegmenter.from_scratch(
@@ -284,7 +284,7 @@ assert all(by_heart[name] < after[name] for name in before)
 assert all(torch.equal(teacher.state_dict()[name], value) for name, value in frozen.items())  # not one bit moved
 
 # %% [markdown]
-# The student approaches the teacher on a neuron that it never saw, and more so on the crops it was trained on: part of what it learnt it knows by heart. More crops help, and in `nkd.train` each step has new ones. Which of the teacher's blocks does it follow best? Here are the three pairs on a crop of the unseen neuron; the losses forgive a token's length, so all tokens have length one.
+# The student approaches the teacher on a neuron that it never saw. It is closer to the teacher on the training crops, so it has memorised part of what it learnt. More crops help, and `nkd.train` uses new ones in each step. Which of the teacher's blocks does the student match best? The next cell shows the three pairs of blocks on a crop of the unseen neuron. All tokens are scaled to length one, because the losses ignore a token's length.
 
 # %%
 agreement, maps = {}, {}
@@ -324,11 +324,11 @@ for panel in panels.values():
 _ = figure.colorbar(drawn, ax=list(panels.values()), label="cosine with the block's main direction")
 
 # %% [markdown]
-# *Left: the brightest voxels of one layer of tokens. Above: the teacher's tokens there, for three of its blocks, along the direction in which that block's tokens differ most. Below: what the student, after its projection, makes of it.* The last block is the hardest: this small student, on these few crops, does not get near it.
+# *Left: the brightest voxels of one layer of tokens. Above: the teacher's tokens of this layer for three of its blocks, along the direction in which that block's tokens differ most. Below: the student's tokens after the projection.* The last block is the hardest to match. This small student, trained on these few crops, does not come close to it.
 #
 # ## 5 · Beside segmentation: a schedule and a cache
 #
-# In a training run the comparison is one more term of the loss, with a weight that falls to zero: first see like the teacher, then do what the masks ask. Once the weight is zero the teacher is not run any more. `DistillConfig(schedule=...)` knows two ways down, and a constant weight:
+# In a training run the comparison with the teacher is an additional term of the loss. Its weight falls to zero, so the student first learns from the teacher and then from the masks. Once the weight is zero, the teacher is not run any more. `DistillConfig(schedule=...)` offers two falling schedules and a constant weight:
 
 # %%
 run_steps = 6 if short else 20
@@ -342,7 +342,7 @@ result = nkd.train(
     training,
     unseen,
     folder / "beside",
-    config=nkd.TrainConfig(steps=run_steps, batch_size=1, crop=crop, validate_every=run_steps, seed=0),
+    config=nkd.TrainConfig(steps=run_steps, batch_size=1, validate_every=run_steps, seed=0),
     distillation=nkd.Distillation(teacher, student, config=schedules["linear"]),
     progress=False,
 )
@@ -361,9 +361,9 @@ axes.spines[["top", "right"]].set_visible(False)
 _ = axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.6))
 
 # %% [markdown]
-# Does the student segment better for it? **This notebook does not say.** One seed and a few steps cannot; that takes several seeds, a rate tuned for each arm, and the same crops for all.
+# Does the student segment better after this? **This notebook does not answer that**, because it uses one seed and a few steps. [09 · Does it help?](09_does_it_help.ipynb) compares students with and without distillation on the same crops.
 #
-# The teacher costs time, and where a crop comes again, it need not be asked again. `cache` names a folder that keeps its answers, found by the content of the crop, in float16. (Crops come again in a second run with the same seed, say with another weight.)
+# Running the teacher takes time. If a crop occurs again, the result can be reused. `cache` names a folder that stores the teacher's tokens in float16 and finds them by the content of the crop. (Crops occur again, for example, in a second run with the same seed and another weight.)
 
 # %%
 teacher.cpu()  # where there is a GPU, the run above took it there
@@ -385,9 +385,9 @@ assert off < 1e-4
 # %% [markdown]
 # ## 6 · An anchor
 #
-# The other use. A student that was *inflated* from the teacher sees nearly what the teacher sees at step 0, and may forget it while it is tuned. The Gram loss at a constant weight ties it to the teacher, as a regulariser. To make forgetting visible in a few steps, the transferred weights get ten times their usual rate.
+# Distillation has a second use. A student that was *inflated* from the teacher sees nearly what the teacher sees at step 0, but it may forget this during training. The Gram loss with a constant weight acts as a regulariser that keeps the student near the teacher. To make forgetting visible in a few steps, the transferred weights get ten times their usual learning rate.
 #
-# Forgetting is measured on crops of the unseen neuron: how far are the student's tokens from what the teacher sees there? The anchor is only shown the training crops.
+# We measure forgetting on crops of the unseen neuron: how far are the student's tokens from the teacher's? The anchor itself uses only the training crops.
 
 # %%
 tune_steps, anchor_weight = 10 if short else 40, 30.0
@@ -418,7 +418,7 @@ for name, weight in {"no anchor": 0.0, "Gram anchor": anchor_weight}.items():
         training,
         unseen,
         folder / name.replace(" ", "-"),
-        config=nkd.TrainConfig(steps=tune_steps, batch_size=1, crop=crop, validate_every=tune_steps, seed=0, **rates),
+        config=nkd.TrainConfig(steps=tune_steps, batch_size=1, validate_every=tune_steps, seed=0, **rates),
         distillation=nkd.Distillation(teacher, inflated, config=anchor),
         callback=measure,
         progress=False,
@@ -444,27 +444,27 @@ assert free[-1]["gram"] > 5 * free[0]["gram"]  # without an anchor it is forgott
 assert held[-1]["gram"] < 0.6 * free[-1]["gram"] and held[-1]["cosine"] < free[-1]["cosine"]
 
 # %% [markdown]
-# *Distance of the tokens from the teacher's, on crops of a neuron never trained on.* The anchor holds what it is told to hold, the similarities, and with them, more loosely, the directions. It needs some steps to take hold: Adam's first steps are as long with it as without. Whether less forgetting is *good* is another question: to learn is to move, and the segmentation losses above are one seed's. The anchor is meant for small data sets and long runs, and its weight is to be chosen on validation.
+# *Distance of the tokens from the teacher's tokens, on crops of a neuron that was not used in training.* The anchor preserves the similarities, and to a lesser degree also the directions. It needs some steps to take effect, because Adam's first steps are as long with the anchor as without. This does not show that less forgetting is *better*: a student must move away from the teacher to learn, and the segmentation losses above come from one seed. The anchor is meant for small data sets and long runs. Choose its weight on validation.
 #
 # ## What was learnt
 #
-# - A frozen 2D teacher can be asked about a volume in three views; its answers about one place agree, and lie on the student's grid, token for token.
-# - A student a fraction of its size and built otherwise learns to answer more like it on a neuron never seen, without any mask. It follows the middle blocks better than the last one, and partly it learns the crops by heart.
-# - Cosine and MSE want the teacher's numbers, up to a learned projection; Gram wants its geometry only.
-# - With a falling weight the teacher is a start; with a constant one it is an anchor, and an inflated student forgets less.
-# - Not shown: that either use segments better, nor which weights and blocks are best. One seed, one teacher, simulated neurons.
-# - A segmenter that is trained already has more to give: its probabilities. `nkd.SoftTargets(large)` in the place of `nkd.Distillation` asks a smaller student for them; `neurokd-tiny` was made so.
+# - A frozen 2D teacher can look at a volume in three views. Its tokens of one place agree between views. They align with the student's grid, token by token.
+# - A smaller student with another architecture learns to give tokens that are more similar to the teacher's, on a neuron that it never saw and without any mask. It matches earlier blocks better than the last one. It also memorises part of the training crops.
+# - Cosine and MSE ask for the teacher's numbers, up to a learnt projection. Gram asks only for the teacher's geometry.
+# - With a falling weight, distillation gives the student a start. With a constant weight, it is an anchor, and an inflated student forgets less.
+# - This notebook does not show that either use improves segmentation, nor which weights and blocks are best. It uses one seed, one teacher and simulated neurons.
+# - A trained segmenter can also teach its probabilities. Use `nkd.SoftTargets(large)` in place of `nkd.Distillation` to train a smaller student on them. `neurokd-tiny` was made this way.
 #
 # ## Exercises
 #
-# 1. Leave out the centring. How alike are two tokens of the teacher's last block, at places that have nothing in common? What would the cosine loss of a student be that always gives the same token?
-# 2. In the table of section 3, MSE was about twice the cosine loss. Is that chance? Take from each token the mean of its channels, and look again.
-# 3. What do two of the three views cost, and how far are the tokens from one view from those of three?
+# 1. Do not subtract the mean token. How similar are two tokens of the teacher's last block, at two random places? Suppose a student always gives the same token. What is its cosine loss?
+# 2. In the table of section 3, MSE was about twice the cosine loss. Is this a coincidence? Subtract from each token the mean of its channels, and compare again.
+# 3. How much time do one and two of the three views take? How far are their tokens from those of three views?
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
 #
-# Most of a late token is the same everywhere. A student that has learnt that one token and nothing about the volume would already have nearly no loss. Without what is common, its token is zero and points nowhere, and it has nothing to gain from it.
+# Most of a late token is the same everywhere. A student that gives only this common token, and has learnt nothing about the volume, would already have nearly no loss. If the mean is subtracted, its token becomes zero, and the loss is large.
 #
 # </details>
 
@@ -481,7 +481,7 @@ assert lazy < 0.2 < lazy_centred
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
 #
-# It is no chance. A token without its channel mean, at length √d, is what normalising makes of it, and the mean squared difference of two such is 2 (1 - cosine). So MSE is twice the cosine loss of tokens that are centred over their *channels* as well. It differs from cosine only where that mean is large.
+# It is not a coincidence. Normalising subtracts a token's channel mean and scales the token to length √d. The mean squared difference of two such tokens is 2 (1 - cosine). So MSE is twice the cosine loss of tokens that are also centred over their *channels*. It differs from twice the cosine loss only if the channel mean is large.
 #
 # </details>
 
@@ -495,7 +495,7 @@ assert abs(mse - twice) < 1e-3 * twice
 # %% [markdown]
 # <details><summary>Solution of exercise 3</summary>
 #
-# For flat tokens, slices across y and x are many and narrow. One view is cheaper, and it is another target: choose on validation.
+# Tokens are flat, so there are many narrow slices across y and x. One view takes less time, but it is another target. Choose the number of views on validation.
 #
 # </details>
 
@@ -510,4 +510,4 @@ for chosen in ("z", "zy"):
     assert alike < 0.99
 
 # %% [markdown]
-# **Next.** [06 · Training](06_training.ipynb): the loop that sections 5 and 6 used, line by line.
+# **Next.** [06 · Training](06_training.ipynb) explains the training loop of sections 5 and 6, line by line.

@@ -5,11 +5,11 @@
 # ---
 
 # %% [markdown]
-# # Training on one GPU, or on none
+# # Training with a GPU or without
 #
-# > **Question.** What happens in a training run, line by line, and what can be trusted when it is interrupted, moved to another machine, or goes wrong?
+# > **Question.** What happens in a training run, line by line? What can you rely on if the run is interrupted, moved to another machine, or goes wrong?
 # >
-# > **Know first.** [`00_quickstart`](00_quickstart.ipynb), gradient descent.
+# > **Know first.** [`00_quickstart`](00_quickstart.ipynb), and what gradient descent is.
 # >
 # > **Takes.** 5 min on 2 CPU cores, 71 s in the short profile (`NEUROKD_PROFILE=ci`); 1.9 GB of memory. Downloads 90 MB the first time.
 
@@ -58,7 +58,7 @@ print(teacher.source)
 # %% [markdown]
 # ## 1 · The loop
 #
-# This is all of it: the source of `neurokd.train`, without its docstring.
+# The next cell prints the whole loop: the source of `neurokd.train`, without its docstring.
 
 # %%
 source = inspect.getsource(nkd.train)
@@ -68,16 +68,16 @@ Code(textwrap.dedent(body), language="python")
 # %% [markdown]
 # Read from the top:
 #
-# 1. **A folder is a run.** If it holds a checkpoint, nothing happens unless you say `resume=True`. Nothing is overwritten.
-# 2. **Fabric** (Lightning) is the only part that knows devices: it moves the model and the batches, and it chooses the precision. The model has no device in it.
-# 3. **The optimiser** is AdamW with one group of parameters per learning rate; the schedule rises and then falls along a cosine.
-# 4. **Patches** are numbered. Patch `i` is a pure function of the seed and `i`, so "go on from step 70" is "start at patch 70 x batch size", and nothing else has to be remembered.
-# 5. **A step**: logits, loss, a check that the loss is finite, gradient, clipped gradient, step.
-# 6. **Every so often**: segment the validation volumes whole, choose the threshold there, keep the best weights, write a checkpoint. Files are written beside their place and moved into it, so a crash leaves the old one.
+# 1. **A run is a folder.** If the folder contains a checkpoint, `train` raises an error unless you pass `resume=True`. Nothing is overwritten.
+# 2. **Fabric** (Lightning) is the only part that knows the devices. It moves the model and the batches, and it chooses the precision. The model itself contains no device.
+# 3. **The optimiser** is AdamW with one group of parameters per learning rate. The learning rate first rises and then falls along a cosine.
+# 4. **Patches** are numbered. Patch `i` depends only on the seed and on `i`. To continue from step 70, training starts at patch 70 x batch size. It needs to store nothing else about the patches.
+# 5. **Each step** computes the logits and the loss, checks that the loss is finite, computes and clips the gradient, and updates the weights.
+# 6. **At regular intervals** the loop segments the whole validation volumes, chooses the threshold on them, keeps the best weights, and writes a checkpoint. It writes each file under a temporary name and then renames it, so after a crash the old file is still there.
 #
 # ## 2 · What a batch looks like
 #
-# Three of four crops are centred near a voxel of the neuron, the others near any voxel that is not exactly zero, or the student would see too little of what is *not* a neurite. Each is turned, mirrored, made brighter or dimmer, and sometimes its background is cut off, as in many published stacks.
+# Three of four crops are centred near a voxel of the neuron. The others are centred near any voxel that is not exactly zero; otherwise the student would see too little of what is *not* a neurite. Each crop is rotated, mirrored, and made brighter or dimmer. Sometimes its background is set to zero, as in many published stacks.
 
 # %%
 patches = nkd.Patches(training, size=window, length=1000, seed=0)
@@ -106,7 +106,7 @@ assert share < 0.1
 # %% [markdown]
 # ## 3 · Two learning rates
 #
-# What came from the teacher is good already and easily spoilt; what is new knows nothing. So they have rates of their own, here 3e-5 and 2e-3.
+# The weights from the teacher are already good, and large steps would spoil them. The new weights know nothing yet. The two groups therefore have separate learning rates, here 3e-5 and 2e-3.
 
 # %%
 model = student()
@@ -116,11 +116,11 @@ for name, parameters in model.parameter_groups().items():
 # %% [markdown]
 # ## 4 · A run, watched live
 #
-# `callback` gets every record of the history as it is made. Here it redraws the curves; it could as well send them to a logger.
+# `callback` receives each record of the history as soon as it is made. Here it redraws the curves. It could also send the records to a logger.
 
 # %%
 config = nkd.TrainConfig(
-    steps=12 if short else 120, batch_size=2, crop=window, warmup=0.25, validate_every=4 if short else 40, seed=0
+    steps=12 if short else 120, batch_size=2, warmup=0.25, validate_every=4 if short else 40, seed=0
 )
 live = nkd.LivePlot(every=4 if short else 20)
 result = nkd.train(model, training, validation, folder / "whole", config=config, callback=live)
@@ -135,11 +135,11 @@ axes.set(xlabel="step", ylabel="learning rate of new parts", title="Up in a stra
 assert max(rates) == config.lr
 
 # %% [markdown]
-# **What to watch.** The loss is noisy, since each step sees two crops: look at its mean. Validation Dice is what counts, and it may jump where the threshold moves. If the loss falls and validation does not, the student learns the training volumes by heart: more volumes help, more steps do not.
+# **What to watch.** The loss is noisy, because each step sees two crops. Look at its mean. Validation Dice matters most. It may jump when the threshold changes. If the loss falls but validation Dice does not rise, the student memorises the training volumes. Then more volumes help, but more steps do not.
 #
-# ## 5 · Kill it, and go on
+# ## 5 · Interrupt a run and resume it
 #
-# The same run again, but it is interrupted half-way, as by Ctrl-C or a cluster's time limit. Then it is resumed from another starting point (seed 1), to show that everything comes from the checkpoint.
+# We start the same run again and interrupt it half-way, as Ctrl-C or a cluster's time limit would. Then we resume it with a student that has other initial weights (seed 1). This shows that everything comes from the checkpoint.
 
 
 # %%
@@ -180,11 +180,11 @@ assert second.history == result.history
 assert difference == 0
 
 # %% [markdown]
-# Not "nearly": equal. (On a GPU, some kernels add in an order that changes from run to run; there the two agree to rounding.)
+# The two runs are exactly equal. (On a GPU, some operations add numbers in an order that changes from run to run. There the two runs agree up to rounding.)
 #
 # ## 6 · Mixed precision
 #
-# bf16 has the range of float32 with 8 bits of mantissa: matrix products and convolutions run in it, sums and norms in float32, and the weights stay in float32. GPUs since 2020 have instructions for it, and `precision="auto"` uses it there. Some CPUs have them too; but there we found gradients of small 3D convolutions that came from uninitialised memory, so on CPUs `auto` means float32. A faster number is worth nothing before it is the right number.
+# bf16 has the range of float32, but only 8 bits of mantissa. Matrix products and convolutions run in bf16. Sums and norms run in float32, and the weights stay in float32. GPUs since 2020 have instructions for bf16, and `precision="auto"` uses bf16 there. Some CPUs have such instructions, too. But on CPUs we found gradients of small 3D convolutions that came from uninitialised memory, so `auto` uses float32 there.
 
 # %%
 from neurokd.inference.sliding import has_bf16
@@ -207,14 +207,12 @@ assert difference < 0.2
 # %% [markdown]
 # ## 7 · What goes wrong
 #
-# The commonest mistake is a rate that is too high, and it fails loudly or silently: a loss that is not finite stops the run and says at which step; a transferred part that was overwritten shows only in comparison.
+# The most common mistake is a learning rate that is too high. Sometimes you notice it: if the loss is not finite, the run stops and says at which step. Sometimes you do not: if the transferred weights were overwritten, only a comparison shows it. The next cell makes such a comparison.
 
 # %%
 steps = 6 if short else 40
 for lr_transferred in (3e-5, 1e-2):
-    careless = nkd.TrainConfig(
-        steps=steps, batch_size=2, crop=window, lr_transferred=lr_transferred, validate_every=steps
-    )
+    careless = nkd.TrainConfig(steps=steps, batch_size=2, lr_transferred=lr_transferred, validate_every=steps)
     other = student()
     outcome = nkd.train(other, training, validation, folder / f"rate-{lr_transferred}", config=careless, progress=False)
     moved = (other.vit.blocks[0].attn.qkv.weight - teacher.vit.blocks[0].attn.qkv.weight.to(device)).norm()
@@ -224,17 +222,17 @@ for lr_transferred in (3e-5, 1e-2):
     )
 
 # %% [markdown]
-# | what you see | what it is | what helps |
+# | what you see | cause | what helps |
 # |---|---|---|
-# | `the loss is nan at step ...` | a rate too high, or a volume with NaN (those are refused on reading) | a tenth of the rate; more warm-up |
-# | validation Dice near 0, loss falls | crops hold neurites, the volume is mostly background | `foreground=0.5`, more steps |
-# | Dice jumps, the threshold is at 0.01 or 0.99 | the probabilities are not calibrated yet | more steps; look at the curve, not at one point |
-# | `other settings` on resume | the run was begun with another `TrainConfig`, loss or distillation | the error names them |
-# | out of memory | crop or batch too large | smaller `crop` first: memory grows with its volume |
+# | `the loss is nan at step ...` | the learning rate is too high (volumes with NaN are refused when they are read) | a tenth of the rate; a longer warm-up |
+# | validation Dice near 0, but the loss falls | crops contain neurites, but the volume is mostly background | `foreground=0.5`; more steps |
+# | Dice jumps, and the threshold is at 0.01 or 0.99 | the probabilities are not calibrated yet | more steps; look at the curve, not at one point |
+# | `other settings` on resume | the run was started with another `TrainConfig`, loss or distillation | use the original settings; the error names those that differ |
+# | out of memory | the crop or the batch is too large | a smaller `crop` first, because memory grows with its volume |
 #
 # ## 8 · Several GPUs
 #
-# The same call, with `TrainConfig(devices=4)`, from a script that is started as usual: Fabric starts one process per GPU, each takes its share of every batch, and gradients are averaged. Because patches are numbered, four GPUs see in each step the same crops that one would. The loss is each GPU's own: cross-entropy is a mean over crops, so four shares make the same whole, but Dice over a share is not Dice over the batch, and the run is another one. `batch_size` counts all devices together, and must divide by them:
+# Use the same call with `TrainConfig(devices=4)`, in a script that you start as usual. Fabric starts one process per GPU. Each process takes its share of every batch, and the gradients are averaged. Because patches are numbered, four GPUs together see in each step the same crops as one GPU would. The run is still not identical to a run on one GPU, because each GPU computes the loss on its own share. Cross-entropy is a mean over crops, so its average over the GPUs is that of the batch. Dice over a share is not Dice over the batch. `batch_size` counts all devices together, and must be divisible by their number:
 
 # %%
 try:
@@ -245,19 +243,19 @@ except ValueError as error:
 # %% [markdown]
 # ## What was learnt
 #
-# - A run is a folder, a seed and a list of numbers; interrupted and resumed, it ends with the same weights.
-# - Transferred and new parts need rates two orders of magnitude apart.
+# - A run is defined by its settings, its seed and its numbered patches. If it is interrupted and resumed, it ends with the same weights.
+# - Transferred weights and new weights need learning rates that differ by about two orders of magnitude.
 # - The threshold belongs to the model, and is chosen on validation.
 #
 # ## Exercises
 #
-# 1. How much less neurite is in the crops with `foreground=0`? Is any crop quite empty?
-# 2. Train with a loss of your own: cross-entropy alone. What does the first validation say?
+# 1. How much less neurite do the crops contain with `foreground=0`? Is any crop completely empty?
+# 2. Train with your own loss: cross-entropy alone. What does the validation show?
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
 #
-# Less, but seldom none: what is not exactly zero lies in boxes around the neuron.
+# They contain less neurite, but few are empty. The reason is that the voxels that are not exactly zero lie in boxes around the neuron.
 #
 # </details>
 
@@ -272,12 +270,12 @@ assert less < share
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
 #
-# Any function of logits and masks will do. With 99 % background, cross-entropy alone falls fast without finding a neurite.
+# Any function of logits and masks can be the loss. With 99 % background, cross-entropy alone falls fast without finding a neurite.
 #
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-plain = nkd.TrainConfig(steps=steps, batch_size=2, crop=window, validate_every=steps)
+plain = nkd.TrainConfig(steps=steps, batch_size=2, validate_every=steps)
 outcome = nkd.train(
     student(),
     training,
@@ -290,4 +288,4 @@ outcome = nkd.train(
 print(f"validation Dice {outcome.best_dice:.3f} after {steps} steps of cross-entropy alone")
 
 # %% [markdown]
-# **Next.** [07 · Evaluation](07_evaluation.ipynb): what the numbers above hide.
+# **Next.** [07 · Evaluation](07_evaluation.ipynb) shows what these scores hide.

@@ -9,7 +9,7 @@
 #
 # > **Question.** A predicted mask has a Dice of 0.8. Was the neuron found, and can it be traced?
 # >
-# > **Know first.** [`00_quickstart`](00_quickstart.ipynb). No network is trained here: the predictions are made by hand, so that we know what is wrong with them.
+# > **Know first.** [`00_quickstart`](00_quickstart.ipynb). This notebook trains no network. It makes the predictions by hand, so that we know what is wrong with them.
 # >
 # > **Takes.** 36 s on 2 CPU cores, 20 s in the short profile (`NEUROKD_PROFILE=ci`); 1.3 GB of memory. Downloads less than 1 MB.
 
@@ -50,7 +50,7 @@ print(
 # %% [markdown]
 # ## 1 · Four masks with the same Dice
 #
-# *Dice* is twice the overlap over the sum of both volumes. We make four wrong masks of one neuron, each with exactly as many wrong voxels as give a Dice of 0.8: one is too thick; one has a gap every twelve voxels; one has lost a large branch; and one is perfect, but holds a part of another cell, too. (The cell is folded.)
+# *Dice* is twice the overlap divided by the sum of both volumes. We make four wrong masks of one neuron. Each has exactly the number of wrong voxels that gives a Dice of 0.8. The first is too thick. The second has a gap every twelve voxels. The third has lost a large branch. The fourth contains the whole neuron, but also a part of another cell. (The code is folded.)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 GOAL = 0.8
@@ -62,10 +62,7 @@ added, removed = round(2 * n_true * (1 / GOAL - 1)), round(2 * n_true * (1 - GOA
 def along(one):
     """For each true voxel (in the order of argwhere): its nearest node, and the length of the path from there to the root."""
     node = cKDTree(one.tree.zyx).query(np.argwhere(one.mask))[1]
-    path = np.zeros(len(one.tree))
-    for row, parent in one.tree.edges:  # parents come first
-        path[row] = path[parent] + one.tree.edge_lengths[row - 1]
-    return node, path[node]
+    return node, one.tree.path_lengths[node]
 
 
 def changed(mask, voxels, value):
@@ -117,7 +114,7 @@ for axes, (name, mask) in zip(panels, masks.items(), strict=True):
 frame.draw_scale_bar(panels[0])
 
 # %% [markdown]
-# *Projections along z. Green: found; orange: missed; blue: invented.* A person sees at once that these are four different results. Now all scores:
+# *Projections along z. Green: found; orange: missed; blue: invented.* The pictures show four different results. The next cell computes all scores:
 
 # %%
 scores = {name: nkd.evaluate_masks(mask, truth, spacing=sample.spacing) for name, mask in masks.items()}
@@ -132,24 +129,24 @@ assert scores["another cell"]["hd95"] > 5 * scores["too thick"]["hd95"]
 assert scores["a branch lost"]["recall"] < 0.7 < scores["another cell"]["recall"]
 
 # %% [markdown]
-# - **Precision and recall** tell what was invented from what was missed; Dice adds them up.
-# - **clDice** compares skeletons: a mask that is too thick everywhere is nearly right.
-# - **HD95** is the distance between the surfaces, all but the worst 5 %: what is wrong *far away* counts most.
-# - **Betti-0 error** is the difference in the number of pieces: the gaps make many.
+# - **Precision and recall** separate what was invented from what was missed. Dice combines them.
+# - **clDice** compares skeletons. It rates a mask that is too thick everywhere as nearly right.
+# - **HD95** is the distance between the surfaces, without the worst 5 %. It penalises errors that are *far away* from the truth.
+# - **Betti-0 error** is the difference in the number of pieces. Gaps make many pieces.
 #
-# No one of them is *the* score. Which error matters depends on what the mask is for; section 5 asks the tree.
+# None of these scores is the best for every purpose. Which error matters depends on the use of the mask. Section 5 looks at the tree.
 #
 # ## 2 · Three numbers called HD95
 #
-# For every voxel of one surface, the distance to the other surface; and the same from the other side. What is then called HD95 is one of three things:
+# All three begin with the same distances: from every voxel of one surface to the other surface, in both directions. They differ in how they take the 95th percentile:
 #
-# | | 95th percentile of what |
+# | function | 95th percentile |
 # |---|---|
-# | `nkd.hd95`, in all our tables | each direction by itself, then the **larger** (so does MONAI) |
-# | `nkd.hd95_pooled` | both directions in **one** pot |
-# | `nkd.hd95_area` | each direction, every piece of surface weighted by its **area**, then the larger (DeepMind's `surface-distance`) |
+# | `nkd.hd95`, used in all our tables | of each direction separately, then the **larger** of the two (as in MONAI) |
+# | `nkd.hd95_pooled` | of both directions **together** |
+# | `nkd.hd95_area` | of each direction separately, with each piece of surface weighted by its **area**, then the larger (as in DeepMind's `surface-distance`) |
 #
-# A soma with an axon one voxel thin; the prediction has lost the axon's end:
+# As an example, we take a soma with an axon that is one voxel thin. The prediction has lost the end of the axon:
 
 # %%
 z, y, x = np.indices((25, 25, 200))
@@ -175,11 +172,11 @@ assert curves["pooled"][at] == 0  # the soma's surface drowns it
 assert curves["by area"][at] > 2 * curves["max (ours)"][at] > 10  # a thin axon has more surface for each voxel
 
 # %% [markdown]
-# None of them is wrong. But a number in a table means nothing unless the table says which it is. Ours do, in the line below each table.
+# None of the three is wrong, but a table must say which one it shows. Our reports say it below each table.
 #
 # ## 3 · The missed neuron
 #
-# If nothing is predicted there is no surface, and no distance. Most software then says NaN or infinity, and most tables leave such volumes out of the mean. So a method may *improve its score by missing a neuron*. We try it on the baseline: the best threshold on the validation neurons, and of what is above it, pieces of at least 30 voxels.
+# If nothing is predicted, there is no surface and no distance. Most software then returns NaN or infinity, and most tables leave such volumes out of the mean. A method may then *improve its score by missing a neuron*. We show this with the baseline: the best threshold on the validation neurons. Of the voxels above it, we keep pieces of at least 30 voxels.
 
 
 # %%
@@ -223,7 +220,7 @@ assert with_a_miss.failures == [victim] and report.failures == []
 # %% [markdown]
 # ## 4 · Thick, thin and short
 #
-# clDice is the harmonic mean of two shares: how much of the predicted skeleton lies in the truth, and how much of the true skeleton lies in the prediction. So it asks for *length*. On the left the true mask grows by a shell of voxels at a time, on the right it loses branches:
+# clDice is the harmonic mean of two shares: the share of the predicted skeleton that lies in the truth, and the share of the true skeleton that lies in the prediction. It therefore measures *length*. In the left panel we add shells of voxels to the true mask. In the right panel we remove branches from it:
 
 # %%
 shells = range(4)
@@ -248,9 +245,9 @@ assert drawn["shells added (voxels)", "Dice"][1] < 0.6 < drawn["shells added (vo
 assert drawn["share of the voxels lost with their branches", "clDice"][-1] < 0.75
 
 # %% [markdown]
-# *Left: one shell more halves Dice and costs clDice little, until so many shells melt branches together. Right: what is lost is lost to both.*
+# *Left: one more shell halves Dice, but lowers clDice only a little. With more shells branches merge, and clDice falls, too. Right: lost branches lower both.*
 #
-# A trap: thinning in scikit-image makes some shapes *vanish*, and neurites are just so thin. `nkd.cldice` brings those pieces back:
+# There is a trap: the thinning function of scikit-image makes some shapes *vanish*, and neurites are thin enough for this to happen. `nkd.cldice` restores such pieces:
 
 # %%
 from skimage.morphology import skeletonize
@@ -264,15 +261,16 @@ assert 0.6 < nkd.cldice(square & (np.arange(40) < 20), square) < 0.75  # shares 
 # %% [markdown]
 # ## 5 · What the tree says
 #
-# In the end a neuroscientist wants the tree. So trace the four masks of section 1, and compare the *trees*: by length, not by voxels.
+# In the end a neuroscientist needs the tree. We therefore trace the four masks of section 1 and compare the *trees* by length, not by voxels.
 #
-# | score | |
+# | score | meaning |
 # |---|---|
-# | length precision, recall | share of the traced (true) length that is closer than a tolerance to the other tree |
-# | ESA | entire structure average: mean distance from tree to tree |
-# | DSA | different structure average: the same, only where the trees are apart |
+# | length precision | share of the traced length that is closer to the true tree than a tolerance |
+# | length recall | share of the true length that is closer to the traced tree than a tolerance |
+# | ESA | entire structure average: mean distance between the trees |
+# | DSA | different structure average: mean distance where the trees are apart |
 # | PDS | share of the trees that is apart |
-# | tips | precision and recall of the ends, matched one to one |
+# | tips | precision and recall of the end points, matched one to one |
 
 # %%
 TOLERANCE = 2 * sample.spacing[0]  # two voxels, in µm
@@ -292,9 +290,9 @@ assert by_name["gaps"]["length_recall"] > 1.2 * by_name["a branch lost"]["length
 assert by_name["a branch lost"]["length_precision"] > 0.9
 
 # %% [markdown]
-# The gaps, for which the Betti-0 error was worst, hardly matter: they are narrower than what the tracer bridges. The lost branches are lost. Even the true mask does not give the true tree quite: that row is what tracing alone costs, and the scale on which to read the others.
+# The mask with gaps has the worst Betti-0 error, but the tree hardly suffers, because the tracer bridges such narrow gaps. The lost branches stay lost. Even the true mask does not give exactly the true tree. The row of the true mask shows the error of tracing alone. Compare the other rows with it.
 #
-# **Two conventions.** ESA, DSA and PDS come from Vaa3D, which samples every *segment* of a tree: the score depends on where the nodes are. By default we weigh by *length*. Here the very same tree is written down with five nodes for one in the half that was lost:
+# **Two conventions.** ESA, DSA and PDS come from Vaa3D. Vaa3D samples every *segment* of a tree, so its scores depend on the positions of the nodes. By default we weight by *length*. The next cell writes the same tree with five times as many nodes in the half that was lost:
 
 
 # %%
@@ -329,11 +327,11 @@ assert abs(esa["length"][1] / esa["length"][0] - 1) < 0.01
 assert esa["vaa3d"][1] / esa["vaa3d"][0] > 1.1
 
 # %% [markdown]
-# Use `convention="vaa3d"` beside published numbers, and nowhere else.
+# Use `convention="vaa3d"` only to compare with published numbers.
 #
 # ## 6 · A set of volumes
 #
-# A mean alone says nothing of how sure it is. The table has every volume, mean and standard deviation, the bootstrap interval of the mean (draw the volumes anew, with replacement, ten thousand times), and how many failed. The definitions are part of it.
+# A mean alone does not show its uncertainty. The report lists every volume, the mean, the standard deviation, the bootstrap interval of the mean, and the number of failures. (For the interval, the volumes are drawn ten thousand times with replacement.) The report also states the definitions of the scores.
 
 # %%
 display(Markdown(report.to_markdown()))
@@ -342,7 +340,7 @@ low, high = (report.summary["dice"][bound] for bound in ("low", "high"))
 assert low < report.summary["dice"]["mean"] < high
 
 # %% [markdown]
-# Then look at the worst. Three pictures tell more than the third decimal:
+# Then look at the worst volumes. Their pictures show what goes wrong:
 
 # %%
 worst = report.worst("cldice", 3)
@@ -360,22 +358,22 @@ figure.savefig(folder / "worst.png", dpi=120)
 #
 # ## What was learnt
 #
-# - The same Dice may be a neuron that is found, cut, halved or mixed with another. Two scores that fail differently, such as clDice and HD95, say which.
-# - HD95 names three numbers. Say which one, and give the unit.
+# - Masks with the same Dice can be very different: too thick, cut into pieces, without a branch, or mixed with another cell. Two scores with different weaknesses, such as clDice and HD95, tell these cases apart.
+# - Three different numbers are called HD95. State which one you use, and give the unit.
 # - A volume in which nothing was found must stay in the mean.
-# - Scores of the tree answer the question of the neuroscientist: how much of the length is right, and how much of the neuron is there.
-# - Means without an interval, and tables without pictures of the worst, hide the most.
+# - Scores of the tree answer the questions of a neuroscientist: how much of the traced length is right, and how much of the neuron was found?
+# - Report an interval with each mean, and look at pictures of the worst volumes.
 #
 # ## Exercises
 #
-# 1. Put one speck of 27 voxels into a corner, far from the neuron. Which of the scores notice?
-# 2. How does length recall depend on the tolerance, for the tree of the mask with a lost branch? Where would you set it?
-# 3. Twelve volumes, and method A has a mean Dice 0.03 above that of method B. Each mean has an interval of ± 0.05. Is A better? Look at the *differences*.
+# 1. Put one speck of 27 voxels into a corner, far from the neuron. Which scores change?
+# 2. Take the tree of the mask with a lost branch. How does its length recall depend on the tolerance? Which tolerance would you choose?
+# 3. On twelve volumes, method A has a mean Dice 0.03 above that of method B. Each mean has an interval of ± 0.05. Is A better? Look at the *differences*.
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
 #
-# Precision and Dice hardly, and HD95 not at all: it is made to overlook the worst 5 %. The Betti-0 error counts it.
+# Precision and Dice hardly change. HD95 does not change at all, because it ignores the worst 5 %. The Betti-0 error counts the speck.
 #
 # </details>
 
@@ -389,7 +387,7 @@ assert noticed["hd95"] == 0 and noticed["dice"] > 0.98 and noticed["betti0_error
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
 #
-# It rises fast up to about the radius of a neurite, where jitter of the centreline ends, then slowly: a flat stretch on which the choice does not matter. Two voxels is the custom, and lies there. A tolerance so large that lost branches count as found, because others pass by, is too large.
+# Recall rises fast up to about the radius of a neurite, which is the size of the jitter of the centreline. Then it rises slowly, and in this range the choice hardly matters. Two voxels, the usual choice, lies in this range. A tolerance is too large if lost branches count as found because other branches pass nearby.
 #
 # </details>
 
@@ -402,7 +400,7 @@ assert recall[1.0] - recall[0.5] > recall[4.0] - recall[2.0]
 # %% [markdown]
 # <details><summary>Solution of exercise 3</summary>
 #
-# Some neurons are hard for every method, so both means swing together; the difference on each volume does not. A report of the differences has an interval of its own: here the pieces of less than 30 voxels are left in for method B.
+# Some neurons are hard for every method, so both means rise and fall together. The difference on each volume varies less. A report of the differences has its own interval. In the cell below, method B is the baseline that keeps the pieces of less than 30 voxels.
 #
 # </details>
 
@@ -421,4 +419,4 @@ widths = [one["high"] - one["low"] for one in (report.summary["dice"], paired.su
 assert widths[1] < widths[0]
 
 # %% [markdown]
-# **Next.** [08 · Reconstruction](08_reconstruction.ipynb): what the tracer's settings make of a probability. And `nkd.evaluate_samples` and `nkd.compare_trees` on predictions of your own.
+# **Next.** [08 · Reconstruction](08_reconstruction.ipynb) shows how the tracer's settings change the tree. You can also use `nkd.evaluate_samples` and `nkd.compare_trees` on your own predictions.

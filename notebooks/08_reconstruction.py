@@ -5,11 +5,11 @@
 # ---
 
 # %% [markdown]
-# # From a probability to a tree that other programs can open
+# # From a probability to a tree for other programs
 #
-# > **Question.** A probability has gaps where the label is missing, and other cells where none should be. Which settings of the tracer decide what the tree makes of that, and what must be in the file so that others can use it?
+# > **Question.** A probability has gaps where the label is missing, and it contains parts of other cells. Which settings of the tracer decide how the tree deals with these errors? What must the file contain so that others can use it?
 # >
-# > **Know first.** [`00_quickstart`](00_quickstart.ipynb); what ESA, DSA, PDS and length precision are, from section 5 of [`07_evaluation`](07_evaluation.ipynb); that points are `x y z` and volumes `z y x`, from [`01_data_loading`](01_data_loading.ipynb).
+# > **Know first.** [`00_quickstart`](00_quickstart.ipynb). Section 5 of [`07_evaluation`](07_evaluation.ipynb) explains ESA, DSA, PDS and length precision. [`01_data_loading`](01_data_loading.ipynb) explains why points are `x y z` and volumes `z y x`.
 # >
 # > **Takes.** 47 s on 2 CPU cores, 38 s in the short profile (`NEUROKD_PROFILE=ci`); 0.9 GB of memory. Downloads less than 1 MB.
 #
@@ -59,7 +59,7 @@ print(f"one neuron to fit on, {len(validation)} to choose on, one to trace: {sha
 # %% [markdown]
 # ## 1 · A probability without a network
 #
-# No network is trained here. A *logistic curve* does instead: the intensity, smoothed at three widths, goes through three weights and an offset, fitted on one neuron whose mask is known. It knows brightness and nothing of shape, so it makes two mistakes that a network makes, too, only more of them: it loses the neurite where the label is missing, and it takes bright fibres of other cells for the neuron. In your work the probability comes from `nkd.predict`.
+# This notebook trains no network. It uses a *logistic curve* instead. The intensity, smoothed at three widths, is combined by three weights and an offset, which are fitted on one neuron with a known mask. The curve knows brightness but not shape. It therefore makes the same two mistakes as a network, but more often: it loses the neurite where the label is missing, and it mistakes bright fibres of other cells for the neuron. In your own work, use the probability from `nkd.predict`.
 
 
 # %%
@@ -107,11 +107,11 @@ panels[0].set_ylabel("y (µm)")
 frame.draw_scale_bar(panels[0])
 
 # %% [markdown]
-# *Maximum projections along z. The purple tree is the truth, its root the orange dot. What is bright and has no purple line is another cell or a blob; where the purple line runs over black, there is a gap.*
+# *Maximum projections along z. The purple tree is the truth, and the orange dot is its root. Bright structures without a purple line are other cells or blobs. Where the purple line runs over black, there is a gap.*
 #
 # ## 2 · What the threshold does
 #
-# Voxels above the threshold are candidates; the rest of the tracer only sees those. We trace at several thresholds and compare each tree with the truth by length (`nkd.compare_trees`, tolerance two voxels). The threshold is chosen on the validation neurons, then shown on the one to be traced. (Two neurons are few to choose on. With your own data take more.)
+# Voxels above the threshold are candidates. All later steps of the tracer see only these. We trace at several thresholds and compare each tree with the truth by length (`nkd.compare_trees`, tolerance two voxels). We choose the threshold on the validation neurons, and then show the result on another neuron. (Two validation neurons are few. With your own data use more.)
 
 # %%
 TOLERANCE, GAP = 2, 10  # voxels
@@ -197,7 +197,7 @@ axes.spines[["top", "right"]].set_visible(False)
 _ = row_of({f"threshold {t}: F1 {rows[t]['length_f1']:.2f}": trees[t] for t in (0.1, best, 0.9)})
 
 # %% [markdown]
-# *Projections along z.* Low: noise in the haze and other cells grow into branches. High: parts of the neuron fall off, and once the gap between two parts is wider than `max_gap`, everything behind it goes with it. That is why recall may drop by a step where the mask hardly changes. Try the thresholds between (without a kernel this is a still picture):
+# *Projections along z.* At a low threshold, noise in the haze and other cells become branches. At a high threshold, parts of the neuron are lost. If the gap between two parts becomes wider than `max_gap`, everything behind the gap is lost as well. Therefore recall may suddenly drop although the mask hardly changes. Try the thresholds in between (without a running kernel this is a static picture):
 
 # %%
 nkd.view_figure(
@@ -208,7 +208,7 @@ nkd.view_figure(
 # %% [markdown]
 # ## 3 · Gaps, and bridges over them
 #
-# At any threshold the candidates are in *fragments*. `max_gap` says how wide a gap may be that is bridged, in voxels, the narrowest and least empty first. What is further away is left out, and the tree's header says how much that was.
+# At any threshold the candidates form several *fragments*. The tracer bridges the gaps between them, up to a width of `max_gap` voxels. It begins with the narrowest and least empty gaps. Fragments that are further away are left out, and the tree's header says how much was left out.
 
 # %%
 gaps = (0, 2, 4, 6, 8, 10, 15, 20, 40, np.inf)
@@ -263,11 +263,11 @@ _ = row_of({
 })  # fmt: skip
 
 # %% [markdown]
-# *Left: before bridging; middle: gaps of at most ten voxels; right: gaps of any width.* Without bridges only the largest fragment is left. Bridges bring the neuron back, and with it what is not part of it: the tracer cannot know whose a fragment is. And a bridge is right less often than the rest: the last two lines of the numbers above are the shares of nodes that lie within two voxels of the true tree. So bridges are where a person should look first.
+# *Left: without bridges; middle: bridges over gaps of at most ten voxels; right: bridges over gaps of any width.* Without bridges only the largest fragment remains. Bridges recover the rest of the neuron, but they also add parts of other cells, because the tracer cannot know to which cell a fragment belongs. Bridges are also less often right than the rest of the tree. The last two lines of the numbers above show this, as the share of nodes within two voxels of the true tree. Check the bridges first when you proofread a tree.
 #
 # ## 4 · Spurs
 #
-# A neurite with a rough wall grows short side branches in a trace, *spurs*. `min_branch` prunes what sticks out less than so many voxels from what its stem covers. Real twigs that are just as short go with them:
+# If the wall of a neurite is rough, its trace has short false side branches, called *spurs*. `min_branch` removes branches that reach less than this number of voxels beyond the volume of their stem. Real branches that are equally short are removed, too:
 
 # %%
 shortest = (0, 1, 2, 4, 8, 16)
@@ -283,22 +283,14 @@ assert by_branch[16]["tip_recall"] < by_branch[0]["tip_recall"]
 assert by_branch[2]["length_recall"] > by_branch[16]["length_recall"]
 
 # %% [markdown]
-# Length hardly notices spurs; the number of tips does. If you count branches, choose `min_branch` with tip scores on validation neurons, and say its value.
+# Spurs hardly change the length, but they change the number of tips. If you count branches, choose `min_branch` by the tip scores on validation neurons, and report its value.
 #
 # ## 5 · The root
 #
-# A tree has a direction: away from the soma. Without being told, the tracer takes the thickest place. This neuron was cut from a larger one, and its soma is not in the volume, so the thickest place is just a bead. Tell it where the neuron enters:
+# A tree has a direction: it leads away from the soma. By default the tracer puts the root at the thickest place. This neuron was cut from a larger one, and its soma is not in the volume. The thickest place is only a bead. Therefore we tell the tracer where the neuron enters the volume:
 
 
 # %%
-def path_lengths(tree):
-    """Length of the way from every node to the root, voxels."""
-    path = np.zeros(len(tree))
-    for row, parent in tree.edges:  # parents come first
-        path[row] = path[parent] + tree.edge_lengths[row - 1]
-    return path
-
-
 place, unrooted = sample.tree.zyx[0], bridged[GAP]
 wrong = unrooted.zyx[unrooted.tips[np.linalg.norm(unrooted.zyx[unrooted.tips] - place, axis=1).argmax()]]
 rooted = {
@@ -306,11 +298,11 @@ rooted = {
     "where it enters": nkd.trace(probability, threshold=best, max_gap=GAP, soma=place),
     "the furthest tip": nkd.trace(probability, threshold=best, max_gap=GAP, soma=wrong),
 }
-true_way = path_lengths(course)
+true_way = course.path_lengths  # from every node to the root, voxels
 wrong_way, length_f1 = {}, {}
 for name, tree in rooted.items():
     away, node = cKDTree(course.xyz).query(tree.xyz)
-    wrong_way[name] = np.abs(path_lengths(tree) - true_way[node])[away < TOLERANCE].mean()
+    wrong_way[name] = np.abs(tree.path_lengths - true_way[node])[away < TOLERANCE].mean()
     length_f1[name] = scores_of(tree, sample)["length_f1"]
     print(
         f"{name:<19} root {np.linalg.norm(tree.zyx[0] - place):>4.1f} voxels off; length F1 {length_f1[name]:.2f}; "
@@ -322,11 +314,11 @@ assert wrong_way["the furthest tip"] > 2 * wrong_way["where it enters"]
 assert max(length_f1.values()) - min(length_f1.values()) < 0.1
 
 # %% [markdown]
-# The length scores do not see the root: they have no direction. Path lengths, Sholl profiles and Strahler orders do. `soma=` also says *which* cell is meant: the tracer keeps the fragments that hang together with that place, instead of the group with most voxels.
+# The length scores do not depend on the root, because they ignore direction. Path lengths, Sholl profiles and Strahler orders do depend on it. `soma=` also says *which* cell you mean: the tracer keeps the fragments that are connected with this place, instead of the group with the most voxels.
 #
 # ## 6 · Radii
 #
-# A radius is the distance to the nearest voxel that is no candidate. Neurites of this size are two or three voxels wide, so it has few values to choose from. Is a neurite that is traced thicker really thicker? Rank correlation says how well the order of the radii is kept, where the trace is right:
+# The radius of a node is the distance to the nearest voxel that is not a candidate. These neurites are two or three voxels wide, so only few values are possible. If a neurite has a larger traced radius, is it really thicker? Rank correlation measures how well the order of the radii is preserved where the trace is right:
 
 # %%
 tree = rooted["where it enters"]
@@ -347,11 +339,11 @@ assert order < 0.6
 assert 0.5 < np.median(tree.radius) / np.median(sample.tree.radius) < 2
 
 # %% [markdown]
-# The median is about right, a single radius says little: report thickness by branch or by neuron, or measure it in the image.
+# The median is about right, but a single radius says little. Report the thickness of whole branches or neurons, or measure it in the image.
 #
 # ## 7 · The file
 #
-# An SWC is a text file, one node a line. What is in it: ids from 1, one root, parents before their children; type 1 for the root and 0 (*undefined*) for all others, for a mask does not say what is axon; and a header that says how the tree was made. To see that it is so, we read it with numpy alone, which knows nothing of our reader:
+# An SWC file is a text file with one node per line. Our files have ids from 1, one root, and parents before their children. The root has type 1. All other nodes have type 0 (*undefined*), because a mask does not show what is axon. A header says how the tree was made. To check this independently of our reader, we read the file with numpy alone:
 
 # %%
 file = nkd.write_swc(folder / "neuron-voxels.swc", tree)
@@ -377,22 +369,22 @@ print(f"\n{len(again)} nodes read again, {file.stat().st_size / 1e3:.0f} kB")
 # %% [markdown]
 # ### Opened elsewhere
 #
-# The format has no field for the unit or for where row 0 is. Programs differ, and none complains:
+# The format has no field for the unit or for the position of row 0. Programs differ in their conventions, and none gives a warning:
 #
-# | program | counts in | so write |
+# | program | unit | what to write |
 # |---|---|---|
-# | the INCF's rules, NeuroM, NeuroMorpho.org | µm | `tree.scale(spacing[::-1])` |
+# | the INCF's rules, NeuroM, NeuroMorpho.org | µm | `tree.to_microns(spacing)` |
 # | SNT (Fiji) | the unit of the image, µm if it is calibrated | the same, and the stack with `nkd.write_volume(..., spacing=spacing)` |
 # | Vaa3D, a TIFF | voxels, rows from the *bottom* | `tree.mirror("y", volume.shape[1])` |
 # | Vaa3D, a `.v3draw`; neuTube | voxels | the tree as it is |
 #
-# The first row is checked by running NeuroM, the others are the conventions of those programs. `scale` takes factors in `x y z`, so the spacing is reversed; radii get their geometric mean. Of the header keep what is still true. Each file is read again and checked by what it should be, not by its name; NeuroM counts for itself, if it is installed (`pip install neurom`; `neurokd` does not need it):
+# We check the first row by running NeuroM. The other rows are the conventions of those programs. `to_microns` multiplies radii by the geometric mean of the spacing. Keep only those lines of the header that are still true. The next cell reads each file again and checks its content. If NeuroM is installed, it measures the tree, too (`pip install neurom`; `neurokd` does not need it):
 
 # %%
 height = sample.volume.shape[1]
 made = tree.comments[0]
 files = {
-    "um": replace(tree.scale(spacing[::-1]), comments=(made, "x y z and radius in µm")),
+    "um": replace(tree.to_microns(spacing), comments=(made, "x y z and radius in µm")),
     "vaa3d-tiff": replace(tree.mirror("y", height), comments=(made, "voxels, rows counted from the bottom")),
 }
 files = {name: nkd.write_swc(folder / f"neuron-{name}.swc", one) for name, one in files.items()}
@@ -425,7 +417,7 @@ else:
 # %% [markdown]
 # ## 8 · A real neuron
 #
-# The fly neuron of [`01_data_loading`](01_data_loading.ipynb): no mask, no voxel size, and instead of a truth the tree of another program, Rivulet2. So what we measure is *agreement*. Its background was set to zero and most of what is left is neuron, so the scaled intensity itself will do for a probability, with a low threshold. No score says whether that is right; the header does tell how much was left out.
+# Now we trace the fly neuron of [`01_data_loading`](01_data_loading.ipynb). It has no mask and no voxel size. Instead of a true tree there is the tree of another program, Rivulet2, so we measure *agreement*. The background was set to zero, and most of the rest is neuron. We can therefore use the scaled intensity as the probability, with a low threshold. No score shows whether the resulting tree is right, but the header says how much was left out.
 
 # %%
 try:
@@ -450,7 +442,7 @@ _ = nkd.plot_projections(
 )
 
 # %% [markdown]
-# And the same to be turned: drag it (without a kernel this is a still picture; the three projections above are its static form).
+# The viewer shows the same tree in 3D. Drag to rotate it. (Without a running kernel this is a static picture. The three projections above show the same.)
 
 # %%
 viewer = nkd.view_tree(fly.volume, real, spacing=fly.spacing)
@@ -460,22 +452,22 @@ viewer
 # %% [markdown]
 # ## What was learnt
 #
-# - The threshold trades length found against length invented. Recall may fall by a step, when a gap becomes wider than `max_gap`.
-# - `max_gap` brings the neuron back over gaps in the label, and with it what is not part of it. Bridges are wrong more often than the rest: look there first.
-# - `min_branch` hardly changes the length, and decides the number of tips.
-# - The root is where the thickest place is, unless you say where; no length score notices a wrong one.
-# - Radii are right in the median and rough one by one.
-# - An SWC does not state its unit or its first row. Write what the other program counts in, and read it again.
+# - A lower threshold finds more of the neuron, but also invents more. Recall may drop suddenly when a gap becomes wider than `max_gap`.
+# - A larger `max_gap` recovers parts of the neuron behind gaps in the label, but also adds parts of other cells. Bridges are wrong more often than the rest of the tree, so check them first.
+# - `min_branch` hardly changes the length, but it decides the number of tips.
+# - The root is at the thickest place, unless you give its position. No length score notices a wrong root.
+# - Radii are right in the median, but a single radius is inaccurate.
+# - An SWC file states neither its unit nor the position of row 0. Write the unit that the other program expects, and read the file again.
 #
 # ## Exercises
 #
-# 1. Which costs this tree most: the gaps in its label, the fibres of other cells, or the haze? `nkd.render` images the same tree again, with `nkd.Microscope(gaps=0)`, `fibres=0` or `haze=(0, 0)`.
-# 2. Choose the threshold by Dice on the validation neurons (`nkd.best_threshold`) instead of by the trees. What does that do to the tree?
+# 1. What harms this tree most: the gaps in its label, the fibres of other cells, or the haze? `nkd.render` images the same tree again, with `nkd.Microscope(gaps=0)`, `fibres=0` or `haze=(0, 0)`.
+# 2. Choose the threshold by Dice on the validation neurons (`nkd.best_threshold`) instead of by the trees. How does this change the tree?
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
 #
-# The gaps: without them recall rises, and F1 with it. The fibres hardly matter here. Without haze precision rises, for most of what is wrong is noise in it; but the logistic curve was fitted on hazy stacks, so recall falls. Every image has noise of its own, so one of each says little: the mean of several.
+# The gaps harm it most: without them recall and F1 rise. The fibres hardly matter here. Without haze precision rises, because most wrong branches are noise in the haze. But recall falls, because the logistic curve was fitted on hazy stacks. Each image has its own noise, so one image of each kind says little. The cell below therefore takes the mean of several.
 #
 # </details>
 
@@ -504,7 +496,7 @@ assert imaged["no haze"][0] > imaged["as it is"][0] and imaged["no haze"][1] < i
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
 #
-# Dice counts voxels, most of which are in thick neurites; the tree needs every gap narrow enough. The two need not agree, and the one that is chosen for what it will be used for is the best of its list on the validation neurons by construction. On a new neuron that is likely, not certain.
+# Dice counts voxels, and most voxels are in thick neurites. The tree needs gaps that are narrow enough to be bridged. The two criteria can therefore choose different thresholds. On the validation neurons the threshold chosen by the trees is the best of the tested ones by construction. On a new neuron it is probably better, but not certainly.
 #
 # </details>
 
@@ -517,4 +509,4 @@ print(f"on the validation neurons: {max(chosen_by):.2f} and {on_validation:.2f}"
 assert min(both) > 0.3
 
 # %% [markdown]
-# **Next.** [10 · Your own data](10_your_own_data.ipynb): the whole way with a folder of your stacks. Or put `nkd.predict` of a student that you trained ([06 · Training](06_training.ipynb)) in the place of the logistic curve, and the same cells tell what the network is worth for the tree.
+# **Next.** [10 · Your own data](10_your_own_data.ipynb) shows all steps with a folder of your own stacks. You can also replace the logistic curve by `nkd.predict` with a student that you trained ([06 · Training](06_training.ipynb)). The same cells then show how good the network's trees are.

@@ -33,12 +33,14 @@ from scipy.stats import spearmanr
 
 import neurokd as nkd
 
-study = nkd.load_study()
-cells, data, training = study["cells"], study["data"], study["training"]
-arms, seeds = (study["tables"]["headline"][key] for key in ("arms", "seeds"))
+cells = nkd.load_study()
+arms = ["threshold", "unet", "unet-wide", "no-tokens", "scratch", "shuffled", "center", "full"]
+made_with = next(cell["made_with"] for cell in cells if cell["arm"] == "center")
+shape, training = made_with["data"]["shape"], made_with["training"]
 neurons = [neuron["name"] for neuron in cells[0]["rows"]["test"]]
+seeds = sorted({cell["seed"] for cell in cells})
 print(f"{len(cells)} cells; seeds {seeds}")
-print(f"trained on 4 neurons of {data['shape']} voxels, {training['steps']} steps of one crop of {training['crop']}")
+print(f"trained on 4 neurons of {shape} voxels, {training['steps']} steps of one crop of {training['crop']}")
 print(f"scored on {len(neurons)} other neurons, once for each table, when its choices had been made")
 
 # %% [markdown]
@@ -155,12 +157,11 @@ gains = show_gains(
 # What 2D knowledge should save is annotation. The same arms with one to sixteen training neurons, one seed. All see 200 crops, so more neurons offer variety and no more time. On the right the same networks on two real stacks, where all there is to compare with is the trace of another program.
 
 # %% mystnb={"image": {"alt": "Dice on held-out neurons and agreement on real stacks over the number of training neurons, a line for each arm."}}
-table = study["tables"]["efficiency"]
-numbers = table["volumes"]
+compared, numbers = ("unet", "scratch", "center", "full"), [1, 2, 4, 8, 16]
 first = [cell for cell in cells if cell["seed"] == 0]
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
 for axes, row, words in zip(panels, ("test", "real"), ("held out", "real (agreement)"), strict=True):
-    for arm in table["arms"]:
+    for arm in compared:
         dice = [nkd.study_scores(first, arm, volumes=n, row=row).mean() for n in numbers]
         axes.plot(numbers, dice, "o-", label=arm)
     axes.axhline(nkd.study_scores(cells, "threshold", row=row).mean(), color="0.6", lw=1, label="threshold")
@@ -392,10 +393,10 @@ assert gains["full", "unet-wide"][1] < 0 < gains["full", "unet-wide"][2]
 
 assert min(alone_16[1], full_16[1], one_16[1]) > 0
 assert all(by_number[n][1] < 0 for n in (1, 2, 8))
-few, many = ([nkd.study_scores(first, arm, volumes=n).mean() for arm in table["arms"]] for n in (1, 16))
+few, many = ([nkd.study_scores(first, arm, volumes=n).mean() for arm in compared] for n in (1, 16))
 print("Dice with one neuron and with sixteen:", *(f"{a:.3f} {b:.3f};" for a, b in zip(few, many, strict=True)))
 assert all(a > b for a, b in zip(few, many, strict=True))
-for arm in table["arms"]:
+for arm in compared:
     on_real = {n: nkd.study_scores(first, arm, volumes=n, row="real").mean() for n in numbers}
     assert max(on_real[1], on_real[2]) < min(on_real[8], on_real[16])
 

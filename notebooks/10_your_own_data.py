@@ -38,7 +38,7 @@ STACKS = None  # your folder, such as "/data/june"; None makes an example folder
 SPACING = None  # voxel size (z, y, x) in µm; or {"cell2": (0.5, 0.2, 0.2)} for some stacks; None: as the files say
 
 # A stack and its annotation have the same name without their suffix; ("_raw.tif",) and ("_trace.swc",) would do, too.
-STACK_SUFFIXES = (".ome.tif", ".tif", ".tiff", ".v3draw", ".v3dpbd")
+STACK_SUFFIXES = None  # all that can be read: see nkd.FORMATS
 SWC_SUFFIXES = (".swc",)
 CHANNEL = None  # which one, from 0, where a file holds several
 
@@ -95,7 +95,7 @@ def make_example(place):
     nkd.write_swc(place / "cell2.v3draw.swc", two.tree)
     nkd.write_swc(place / "cell3.swc", three.tree.mirror("y", shape[1]))
     thick = replace(four.tree, radius=np.full(len(four.tree), 3.0))
-    nkd.write_swc(place / "cell4.swc", thick.scale(four.spacing[::-1]))
+    nkd.write_swc(place / "cell4.swc", thick.to_microns(four.spacing))
     return {f"cell{i}": neuron for i, neuron in enumerate((one, two, three, four, five), start=1)}
 
 
@@ -222,8 +222,8 @@ def across(volume, tree, spacing, reach=8.0):
 def one_radius(volume, tree, spacing, radius, half):
     """The tree with this radius; its root with that of the soma, if the thickest bright place is there."""
     radii, soma = np.full(len(tree), radius), nkd.find_soma(nkd.scale_intensity(volume) > half, spacing=spacing)
-    if np.linalg.norm((tree.zyx[0] - soma[:3]) * spacing) < soma[3] * np.prod(spacing) ** (1 / 3):
-        radii[0] = soma[3]
+    if np.linalg.norm((tree.zyx[0] - soma[:3]) * spacing) < soma.radius * np.prod(spacing) ** (1 / 3):
+        radii[0] = soma.radius
     return replace(tree, radius=radii)
 
 
@@ -322,7 +322,6 @@ config = nkd.TrainConfig(
     seed=0,
 )
 result = nkd.train(student, training, validation, folder / "training", config=config)
-student.set_threshold(result.threshold)
 student.save_pretrained(folder / "student")
 print(f"validation Dice {result.best_dice:.3f} at step {result.best_step}, threshold {result.threshold:.2f}")
 _ = nkd.plot_history(result.history)
@@ -344,9 +343,9 @@ def voxel(spacing):
 
 
 def soma_of(volume, spacing):
-    """The thickest bright place, (z, y, x, radius) in voxels, if it is as thick as a soma; else None."""
+    """The thickest bright place if it is as thick as a soma; else None."""
     place = nkd.find_soma(nkd.scale_intensity(volume) > bright, spacing=spacing)
-    return place if place[3] * voxel(spacing) >= SOMA_RADIUS else None
+    return place if place.radius * voxel(spacing) >= SOMA_RADIUS else None
 
 
 def traced(chance, threshold, volume, spacing):
@@ -421,7 +420,7 @@ def deliver(name, volume, chance, tree, spacing):
     tifffile.imwrite(written["composite"], pair, imagej=True, resolution=(1 / x, 1 / y), metadata=notes)
     if tree is not None:
         written["voxels"] = nkd.write_swc(place / f"{name}.swc", tree)
-        microns = replace(tree.scale(spacing[::-1]), comments=(tree.comments[0], "x y z and radius in µm"))
+        microns = replace(tree.to_microns(spacing), comments=(tree.comments[0], "x y z and radius in µm"))
         written["microns"] = nkd.write_swc(place / f"{name}-um.swc", microns)
     return written
 
@@ -549,34 +548,34 @@ if soma is None:  # which the other three need
 else:
     grey = nkd.scale_intensity(volume)
     centre = tuple(int(c) for c in soma[:3])
-    thick = ndimage.distance_transform_edt(grey > bright, sampling=unit) > 0.5 * soma[3]
+    thick = ndimage.distance_transform_edt(grey > bright, sampling=unit) > 0.5 * soma.radius
     labels, _ = ndimage.label(thick)
     z, y, x = np.ptp(np.argwhere(labels == labels[centre]), axis=0) + 1
     ratios = [z * step / ((x * spacing[2] + y * spacing[1]) / 2) for step in (spacing[0], 3 * spacing[0])]
     tall = (3 * spacing[0], *spacing[1:])
     number = f"its soma is {ratios[1]:.1f} x as high as wide,\nwith the right spacing {ratios[0]:.1f} x"
     cases.append(("slice distance wrong (x-z)", volume, right, "xz", tall, number))
-    lengths = [right.scale(size[::-1]).length for size in (tall, spacing)]
+    lengths = [right.to_microns(size).length for size in (tall, spacing)]
     mended.append(f"slice distance wrong: {lengths[0]:.0f} µm of tree, with the right spacing {lengths[1]:.0f} µm")
 
     grid = np.ogrid[tuple(slice(n) for n in volume.shape)]
     away = np.sqrt(sum(((g - c) * u) ** 2 for g, c, u in zip(grid, soma, unit, strict=False)))
-    hollow = np.where(away < 2 * soma[3], 0, chance)  # as a student of thin neurites gives it
+    hollow = np.where(away < 2 * soma.radius, 0, chance)  # as a student of thin neurites gives it
     lost, rooted = (nkd.trace(hollow, threshold=level, spacing=spacing, soma=place) for place in (None, soma))
     off = [np.linalg.norm((tree.zyx[0] - soma[:3]) * spacing) for tree in (lost, rooted)]
-    number = f"its root has a radius of {lost.radius[0] * voxel(spacing):.1f} µm,\nthe soma in the image {soma[3] * voxel(spacing):.1f} µm"
+    number = f"its root has a radius of {lost.radius[0] * voxel(spacing):.1f} µm,\nthe soma in the image {soma.radius * voxel(spacing):.1f} µm"
     cases.append(("soma missed", hollow, lost, "xy", spacing, number))
     mended.append(f"soma missed: root {off[0]:.0f} µm from the soma, with soma=find_soma(...) {off[1]:.0f} µm")
 
     # A second neuron: the mirror image of the first, so near that their outermost neurites touch.
-    turned = soma[2] > truth.xyz[:, 0].mean()
+    turned = soma.x > truth.xyz[:, 0].mean()
     neuron = truth.mirror("x", volume.shape[2]) if turned else truth
     edge = int(neuron.xyz[:, 0].max()) + 1
     halves = [(v[:, :, ::-1] if turned else v)[:, :, :edge] for v in (grey, chance)]
     two, likely = (np.concatenate([half, half[:, :, ::-1]], axis=2) for half in halves)
-    home = (*soma[:2], volume.shape[2] - 1 - soma[2] if turned else soma[2], soma[3])
+    home = soma._replace(x=volume.shape[2] - 1 - soma.x) if turned else soma
     merged = nkd.trace(likely, threshold=level, spacing=spacing, soma=home)
-    somata, count = ndimage.label(ndimage.distance_transform_edt(two > bright, sampling=unit) > 0.6 * soma[3])
+    somata, count = ndimage.label(ndimage.distance_transform_edt(two > bright, sampling=unit) > 0.6 * soma.radius)
     places = np.rint(ndimage.center_of_mass(somata > 0, somata, range(1, count + 1))).astype(int)
     ways = [MCP_Geometric(1 / (likely + 0.02), sampling=tuple(unit)).find_costs([place])[0] for place in places]
     own = np.argmin(ways, axis=0) == np.linalg.norm(places - home[:3], axis=1).argmin()

@@ -12,9 +12,11 @@ from pbd import encode
 from neurokd.data.bigneuron import GoldPair, convert_gold166, index_gold166
 from neurokd.data.datasets import split_by_source
 from neurokd.data.io import read_spacing, read_volume, write_volume
-from neurokd.data.pair import check_pair
 from neurokd.data.patches import Patches
-from neurokd.data.swc import Tree, rasterise, read_swc, write_swc
+from neurokd.data.placement import check_pair
+from neurokd.data.rasterise import rasterise
+from neurokd.data.swc import read_swc, write_swc
+from neurokd.data.tree import Tree
 
 SHAPE = (12, 30, 40)
 TREE = Tree([[5, 4, 6], [20, 6, 6], [33, 9, 5], [20, 24, 7]], [1.5, 1.0, 1.0, 1.0], [-1, 0, 1, 1], [1, 3, 3, 3])

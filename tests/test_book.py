@@ -51,7 +51,7 @@ def test_every_public_name_is_in_the_reference():
 
 def test_a_page_of_the_reference_begins_with_its_names_and_their_notebooks():
     overview = reference.room_page("inference").split("neurokd.inference.sliding\n---")[0]
-    assert re.findall(r"   \* - `(\w+)`", overview) == ["predict", "find_soma", "trace"]
+    assert re.findall(r"   \* - `(\w+)`", overview) == ["predict", "Soma", "find_soma", "trace"]
     source = next(path for path in notebooks.sources() if "nkd.trace(" in path.read_text(encoding="utf-8"))
     line = overview.split("`trace`")[1]
     assert f"`{source.stem[:2]} </notebooks/{source.stem}>`" in line
@@ -94,6 +94,21 @@ def test_every_message_under_troubleshooting_is_still_in_the_code():
 def test_the_presets_table_is_that_of_the_package():
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \|", reference.presets_page(), re.M)
     assert {name: {"depth": int(depth), "width": int(width)} for name, depth, width in rows} == neurokd.PRESETS
+
+
+def test_the_formats_table_is_that_of_the_package():
+    rows = re.findall(r"^\| (`\..+`) \| .+ \| (.+) \| (.+) \|$", reference.formats_page(), re.M)
+    assert [suffixes for suffixes, *_ in rows] == [
+        ", ".join(f"`{suffix}`" for suffix in kind.suffixes) for kind in neurokd.FORMATS
+    ]
+    assert rows[0][1:] == ("as ImageJ's calibrated stack", "read and written")  # TIFF
+    assert rows[-1][1:] == ("no", "no place for it")  # v3dpbd
+
+
+def test_the_scores_table_is_that_of_the_package():
+    rows = re.findall(r"^\| (.+) \| `(\w+)` \| (\w+) \| (\w*) \| (\w*) \| (.+) \|$", reference.notation_page(), re.M)
+    assert [key for _, key, *_ in rows] == list(neurokd.SCORES)
+    assert ("HD95", "hd95", "masks", "length", "low") in [row[:5] for row in rows]
 
 
 def test_both_papers_are_in_the_bibliography_and_nothing_unknown_is_cited():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neurokd.data.datasets import simulated_neurons
-from neurokd.data.io import scale_intensity
+from neurokd.data.intensity import scale_intensity
 from neurokd.models.controls import shuffle_teacher
 from neurokd.models.segmenter import NeuronSegmenter
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from neurokd.data import datasets
 from neurokd.data.datasets import Sample, fly_neuron, simulated_neurons, split_by_region, split_by_source
-from neurokd.data.io import scale_intensity
+from neurokd.data.intensity import scale_intensity
 from neurokd.data.patches import Patches
 
 SHAPE = (20, 24, 28)
@@ -32,7 +32,7 @@ def patches(sample: Sample | None = None, **settings) -> Patches:
 
 
 def test_crops_are_cut_from_volume_and_mask_at_the_same_place() -> None:
-    scaled = scale_intensity(VOLUME, percentiles=(0, 99.5))
+    scaled = scale_intensity(VOLUME)
     place = {value: divmod(k, 24 * 28) for k, value in enumerate(scaled.flat)}
     for item in patches(size=(4, 6, 8), augment=False):
         image, mask = item["image"], item["mask"]
@@ -74,11 +74,9 @@ def test_share_of_foreground_and_taste_for_what_is_not_black() -> None:
     items = [patches(sample, length=400, foreground=0.6, augment=False)[i] for i in range(400)]
     on_neuron = sum(bool(item["mask"].any()) for item in items)
     assert abs(on_neuron - 240) < 4 * np.sqrt(400 * 0.6 * 0.4)
-    # A dimmest voxel is scaled to zero, so the others are what background crops lie around.
-    volume[50, 50, 50] = 10
     for share, key in ((1.0, "mask"), (0.0, "image")):
         assert all(item[key].any() for item in patches(sample, foreground=share, augment=False))
-    volume[50, 50, 50:55] = 0
+    volume[50, 50, 50:55] = 0  # fill
     uniform = [item["image"].any() for item in patches(sample, foreground=0.0, length=200, augment=False)]
     assert sum(uniform) < 20  # nothing to prefer: anywhere
     # The middle of a crop is not always neurite.
@@ -86,8 +84,25 @@ def test_share_of_foreground_and_taste_for_what_is_not_black() -> None:
     assert len(where) > 20
 
 
+def test_dark_voxels_are_background_and_fill_is_not() -> None:
+    volume = np.full((40, 60, 60), -5, np.int16)  # fill
+    volume[:, 20:] = RNG.normal(100, 3, (40, 40, 60)).round()
+    volume[:, 40:45] = RNG.integers(50, 75, (40, 5, 60))  # darker than black
+    mask = np.zeros(volume.shape, bool)
+    mask[20, 30, 20:40] = True
+    volume[mask] = 200
+    sample = Sample("a", volume, mask)
+    dark = 0
+    for item in patches(sample, size=(1, 1, 1), length=400, foreground=0.0, augment=False):
+        dark += item["image"].item() == 0  # a crop of one voxel is the voxel that it was drawn around
+    assert 25 < dark < 80  # an eighth of what was recorded; with the fill it would be 42 %
+    zeros = [item["image"] == 0 for item in patches(sample, size=(40, 60, 60), length=20)]
+    assert all(zero.float().mean() > 0.33 for zero in zeros)  # the fill stays zero
+    assert min(zero.float().mean() for zero in zeros) < 0.42  # the dark gets noise, unless it was cut off
+
+
 def test_augmentation_reaches_all_sixteen_orientations_and_turns_the_mask_alike() -> None:
-    volume = RNG.integers(50, 255, (4, 6, 6)).astype(np.uint8)
+    volume = (50 + 205 * RNG.random((4, 6, 6)) ** 6).astype(np.uint8)  # few bright voxels, as neurites are
     volume[:2, :3, 1:] = 0  # not its own mirror image on any axis
     sample = Sample("a", volume, volume > 0)
     orientations = Counter()
@@ -122,8 +137,8 @@ def test_masks_may_be_stored_as_0_and_255() -> None:
     ("sample", "settings", "words"),
     [
         (Sample("bad", VOLUME), {}, "sample 'bad' has no mask"),
-        (Sample("bad", VOLUME, np.zeros(SHAPE, bool)), {}, "mask of sample 'bad' is empty"),
-        (Sample("bad", VOLUME, VOLUME), {}, "mask of sample 'bad' is not boolean"),
+        (Sample("bad", VOLUME, np.zeros(SHAPE, bool)), {}, r"must have foreground, got empty masks for \['bad'\]"),
+        (Sample("bad", VOLUME, VOLUME / 7), {}, "mask of sample 'bad' must be boolean"),
         (Sample("bad", VOLUME * 0, MASK), {}, "sample 'bad': volume is constant"),
         (Sample("bad", np.where(MASK, np.nan, 1.0), MASK), {}, "sample 'bad': volume has .* NaN"),
         (None, {"size": (8, 8)}, "size must be three positive integers"),

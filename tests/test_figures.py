@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.viz.colours import COLOURS
 from neurokd.viz.figures.history import plot_history
 from neurokd.viz.figures.kernels import plot_kernels

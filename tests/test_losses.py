@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from neurokd.training.losses import (
-    SegmentationLoss,
-    dice_cross_entropy,
-    skeleton_recall_loss,
-    skeleton_tube,
-    soft_cldice_loss,
-)
+from neurokd.training.losses import SegmentationLoss, dice_cross_entropy
+from neurokd.training.skeleton_losses import skeleton_recall_loss, skeleton_tube, soft_cldice_loss
 
 FACES = [(0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
 BOX = list(itertools.product((-1, 0, 1), repeat=3))
@@ -197,3 +192,80 @@ def test_a_tube_of_two_by_two_voxels_has_a_skeleton_to_be_recalled():
     mask[..., 3:5, 3:5, 4:16] = 1  # scikit-image's 3D skeleton of it is empty
     along_x = skeleton_tube(mask, radius=0)[0, 0].any(dim=0).any(dim=0)
     assert along_x[5:15].all()
+
+
+# --- sparse annotation: a loss is that of the known voxels alone
+
+
+def sparse_batch():
+    """Random logits and masks of two crops, of which one slab and one slice are known."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 1, 9, 8, 7, generator=generator, dtype=torch.float64).mul(3).requires_grad_()
+    mask = (torch.rand(logits.shape, generator=generator) < 0.3).double()
+    known = torch.zeros(logits.shape, dtype=torch.bool)
+    known[0, :, 2:4], known[1, :, 6] = True, True
+    return logits, mask, known
+
+
+def test_dice_and_cross_entropy_are_those_of_a_dense_tensor_of_the_known_voxels():
+    logits, mask, known = sparse_batch()
+    loss = dice_cross_entropy()
+    # two slices of the first crop, one of the second: three dense crops of one slice
+    slices = [torch.cat([t[:1, :, 2:3], t[:1, :, 3:4], t[1:, :, 6:7]]) for t in (logits, mask)]
+    torch.testing.assert_close(loss(logits, mask, known), loss(*slices), rtol=1e-12, atol=0)
+    torch.testing.assert_close(loss(logits, mask, torch.ones_like(known)), loss(logits, mask), rtol=1e-12, atol=0)
+    loss(logits, mask, known).backward()
+    assert (logits.grad[~known] == 0).all() and (logits.grad[known] != 0).all()
+
+
+@pytest.mark.parametrize(("loss", "depth"), [(soft_cldice_loss, 1), (soft_cldice_loss, 2), (skeleton_recall_loss, 2)])
+def test_a_loss_on_skeletons_is_that_of_the_cut_out_slab(loss, depth):
+    logits, _, _ = sparse_batch()
+    probability = logits[:1].sigmoid()
+    mask = volume(bar(thickness=5, length=5, shape=(9, 8, 7)))  # nearly fills the crop: thicker than a slab
+    known = torch.zeros(mask.shape, dtype=torch.bool)
+    slab = slice(4, 4 + depth)
+    known[:, :, slab] = True
+    expected = loss(probability[:, :, slab], mask[:, :, slab])
+    value = loss(probability, mask, known=known)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    assert value != loss(probability, mask)
+    torch.testing.assert_close(loss(probability, mask, known=torch.ones_like(known)), loss(probability, mask))
+    (gradient,) = torch.autograd.grad(value, probability)
+    assert (gradient[~known] == 0).all() and (gradient[known] != 0).any()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_neurite_in_one_known_slice_has_a_tube_around_its_2d_skeleton(axis):
+    cylinder = np.zeros((9, 11, 24), bool)
+    cylinder[2:7, 3:8, 2:22] = True  # five voxels thick; in 3D scikit-image finds no skeleton of one slice of it
+    mask = np.moveaxis(cylinder, 0, axis)
+    known = np.zeros_like(mask)
+    known[(slice(None),) * axis + ([3, 5],)] = True
+    tubes = np.moveaxis(skeleton_tube(volume(mask), known=volume(known), radius=1)[0, 0].numpy(), axis, 0)
+    assert not tubes[[0, 1, 2, 4, 6, 7, 8]].any()
+    for tube in tubes[[3, 5]]:
+        middle = tube[:, 6:18]  # away from the ends
+        assert middle[4:7].all() and not middle[:4].any() and not middle[7:].any()
+
+
+def test_all_parts_of_the_segmentation_loss_leave_out_what_is_not_known():
+    logits, mask, known = sparse_batch()
+    loss = SegmentationLoss(cldice=0.5, skeleton_recall=0.5)
+    value, parts = loss.with_parts(logits, mask, known)
+    changed = torch.where(known, logits, torch.randn_like(logits)), torch.where(known, mask, 1 - mask)
+    again, same = loss.with_parts(*changed, known)
+    assert torch.equal(value, again) and parts == same and set(parts) == {"dice_ce", "cldice", "skeleton_recall"}
+    assert value == loss(logits, mask, known)
+    p = logits.sigmoid()
+    assert parts["cldice"] == soft_cldice_loss(p, mask, known=known)
+    assert parts["skeleton_recall"] == skeleton_recall_loss(p, mask, known=known)
+
+
+def test_known_that_says_nothing_is_refused():
+    logits, mask, known = sparse_batch()
+    calls = [dice_cross_entropy(), lambda x, m, k: soft_cldice_loss(x.sigmoid(), m, known=k)]
+    for loss in calls:
+        for bad, words in ((known[:1], "shape"), (known.float(), "boolean"), (known & False, "no known voxel")):
+            with pytest.raises(ValueError, match=words):
+                loss(logits, mask, bad)

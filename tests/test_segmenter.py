@@ -12,7 +12,7 @@ from einops import repeat
 from test_vit import ARCHITECTURES, randomised
 from torch import nn
 
-from neurokd.data.io import scale_intensity
+from neurokd.data.intensity import scale_intensity
 from neurokd.inference.sliding import predict
 from neurokd.models.decoders import PlainDecoder
 from neurokd.models.inflate import inflate_kernel
@@ -255,6 +255,24 @@ def test_empty_surroundings_are_not_looked_at():
     assert probability[0, 0, 0] < 1e-4  # far from any signal
     assert probability[20, 30, 28] >= 0.5
     assert sum(shape.numel() for shape in seen) < volume.size
+
+
+def test_a_window_is_skipped_for_its_raw_voxels_only():
+    """A dark region that is scaled to zero is looked at; a border that holds no zeros is not."""
+    rng = np.random.default_rng(0)
+    volume = rng.normal(1000, 5, (16, 32, 192)).round().astype(np.int16)
+    volume[:, :, 128:160] = rng.integers(860, 940, (16, 32, 32))  # below black, but recorded
+    volume[:, :, 160:] = -32_768
+    seen = []
+
+    class Spy(Identity):
+        def forward(self, x):
+            seen.append(x)
+            return super().forward(x)
+
+    probability = predict(Spy(), volume, window=(16, 32, 32), overlap=0)
+    assert len(seen) == 5 and all(x.any() for x in seen[:4]) and not seen[4].any()
+    assert probability[8, 16, 144] == 0.5 and probability[8, 16, 176] < 1e-4
 
 
 def test_predict_restores_the_mode_and_needs_a_window(teacher):

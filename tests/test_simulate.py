@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_cdt, label
 
 from neurokd.data.microscope import expose
+from neurokd.data.rasterise import rasterise
 from neurokd.data.simulate import Growth, Microscope, grow_neuron, largest_part, render, simulate_neuron
-from neurokd.data.swc import Tree, rasterise, read_swc
+from neurokd.data.swc import read_swc
+from neurokd.data.tree import Tree
 
 # Quartiles (25, 50, 75 %) of the gold reconstructions of the 49 Janelia FlyLight neurons in BigNeuron's gold166, voxels
 # of 0.38 µm. Source: features_gold.csv of the BigNeuron analysis repository, github.com/lmanubens/BigNeuron.

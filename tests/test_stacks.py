@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from neurokd.data.io import read_volume, write_volume
-from neurokd.data.pair import check_pair, place_tree
+from neurokd.data.placement import check_pair, place_tree
+from neurokd.data.rasterise import rasterise
 from neurokd.data.stacks import Stack, index_stacks
-from neurokd.data.swc import Tree, rasterise, read_swc, write_swc
+from neurokd.data.swc import read_swc, write_swc
+from neurokd.data.tree import Tree
 
 SHAPE = (12, 30, 40)
 TREE = Tree([[5, 4, 6], [20, 6, 6], [33, 9, 5], [20, 24, 7]], [1.5, 1.0, 1.0, 1.0], [-1, 0, 1, 1], [1, 3, 3, 3])
@@ -60,7 +62,7 @@ def test_a_missing_size_is_asked_for(folder: Path) -> None:
         index_stacks(folder)
     with pytest.raises(ValueError, match=r"in the files of cell3: give"):
         index_stacks(folder, spacing={"cell2": GIVEN})
-    with pytest.raises(ValueError, match="spacing is given for cell9, but the stacks are cell1, cell2, cell3"):
+    with pytest.raises(ValueError, match="spacing must be of stacks among cell1, cell2, cell3, got cell9"):
         index_stacks(folder, spacing={"cell9": GIVEN})
     with pytest.raises(ValueError, match="three positive numbers"):
         index_stacks(folder, spacing=(0.4, 0, 0.1))

@@ -9,8 +9,8 @@ import torch
 import yaml
 
 import neurokd as nkd
-import report
 import study
+import study_tables
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -117,11 +117,11 @@ def test_the_gpu_preset_runs_through_in_the_tiny_setting(tmp_path, monkeypatch, 
 
 
 def test_a_report_holds_every_arm_and_its_scores(settings, results, tmp_path):
-    cells = report.results(results, list(settings["arms"]))
-    assert report.of_table(cells, settings["tables"]["all"]) == cells
+    cells = study_tables.in_order(nkd.load_study(results), list(settings["arms"]))
+    assert study_tables.of_table(cells, settings["tables"]["all"]) == cells
     comparison = {"of": ["center", 1], "from": [["threshold", 1], ["unet", 1]], "score": "dice", "asked": 100}
-    text = report.page("all", cells, settings["tables"]["all"] | {"comparisons": [comparison]})
-    assert [arm for arm, _ in report.sizes(cells)] == sorted(
+    text = study_tables.page("all", cells, settings["tables"]["all"] | {"comparisons": [comparison]})
+    assert [arm for arm, _ in study_tables.sizes(cells)] == sorted(
         settings["tables"]["all"]["arms"], key=list(settings["arms"]).index
     )
     (threshold,) = (cell for cell in cells if cell["arm"] == "threshold")
@@ -129,13 +129,13 @@ def test_a_report_holds_every_arm_and_its_scores(settings, results, tmp_path):
     assert f"| threshold | 1 | {mean:.3f} |" in text
     assert "| +100 | not reached |" in text
     many, few = cells, [c for c in cells if c["arm"] in ("threshold", "unet", "center")]
-    assert report.drawn("many", many, settings["tables"]["all"], tmp_path) == ""  # more lines than colours
+    assert study_tables.drawn("many", many, settings["tables"]["all"], tmp_path) == ""  # more lines than colours
     for volumes, file in (([1], "few_curves"), ([1, 2], "few")):
-        assert f"results/study_{file}.png" in report.drawn("few", few, {"volumes": volumes}, tmp_path)
+        assert f"results/study_{file}.png" in study_tables.drawn("few", few, {"volumes": volumes}, tmp_path)
         assert (tmp_path / f"study_{file}.png").stat().st_size > 5_000
     untested = [c | {"rows": {}} for c in few]
-    assert report.drawn("later", untested, {"volumes": [1, 2]}, tmp_path) == ""
-    assert "not all of these are tested" in report.page("later", untested, settings["tables"]["all"])
+    assert study_tables.drawn("later", untested, {"volumes": [1, 2]}, tmp_path) == ""
+    assert "not all of these are tested" in study_tables.page("later", untested, settings["tables"]["all"])
 
 
 def cell(arm, seed, dice, hd95):
@@ -158,11 +158,12 @@ def test_a_verdict_is_about_the_best_rival(score, relative, asked, mean, verdict
     rivals = [cell("unet", 0, (0.375, 0.625), (2, 4)), cell("unet", 1, (0.375, 0.625), (2, 4))]
     weak = [cell("threshold", 0, (0.1, 0.2), (20, 40))]
     wanted = {"of": ["full", 4], "from": [["threshold", 4], ["unet", 4]], "score": score, "asked": asked}
-    found = report.compared([*ours, *rivals, *weak], wanted | {"relative": relative}, "test")
+    found = study_tables.compared([*ours, *rivals, *weak], wanted | {"relative": relative}, "test")
     assert found["name"] == "full - unet"
     assert found["mean"] == pytest.approx(mean)
     assert found["verdict"] == verdict
-    about = report.compared([*ours, *rivals], wanted | {"asked": asked, "about": True, "relative": relative}, "test")
+    wanted |= {"about": True, "relative": relative}
+    about = study_tables.compared([*ours, *rivals], wanted, "test")
     assert about["verdict"] == f"{asked:g} is {'' if asked == mean else 'not '}in the interval"
 
 
@@ -176,7 +177,7 @@ def test_a_comparison_says_how_many_volumes(ours, theirs, name):
         cell("unet", 0, (0.375, 0.625), (2, 4)) | {"volumes": theirs},
     ]
     wanted = {"of": ["full", ours], "from": ["unet", theirs], "score": "dice"}
-    assert report.compared(cells, wanted, "test")["name"] == name
+    assert study_tables.compared(cells, wanted, "test")["name"] == name
 
 
 def test_a_difference_is_of_the_seeds_that_both_have():
@@ -184,17 +185,17 @@ def test_a_difference_is_of_the_seeds_that_both_have():
     theirs = [cell("unet", seed, (0.25 * seed, 0.5), (2, 4)) for seed in (0, 1, 2)]
     wanted = {"of": ["full", 4], "from": [["unet", 4], ["threshold", 4]], "score": "dice"}
     # seeds 0 and 1: (0.5 + 0.25 + 0.25 + 0.25) / 4
-    assert report.compared([*ours, *theirs], wanted, "test")["mean"] == pytest.approx(31.25)
+    assert study_tables.compared([*ours, *theirs], wanted, "test")["mean"] == pytest.approx(31.25)
 
 
 def test_what_is_not_measured_is_said():
     ours, rival = [cell("full", 0, (0.5, 0.75), (1, 2))], [cell("unet", 0, (0.375, 0.625), (2, 4))]
     wanted = {"of": ["full", 4], "from": [["unet", 4], ["unetr", 4]], "score": "dice", "asked": 4.53}
-    assert report.compared([*ours, *rival], wanted, "test")["verdict"] == "reached, without unetr"
+    assert study_tables.compared([*ours, *rival], wanted, "test")["verdict"] == "reached, without unetr"
     for cells in (ours, rival, []):
-        found = report.compared(cells, wanted, "test")
+        found = study_tables.compared(cells, wanted, "test")
         assert found["verdict"] == "not measured" and "mean" not in found
-        assert report.comparison_table(cells, [wanted], ["test"]).endswith(
+        assert study_tables.comparison_table(cells, [wanted], ["test"]).endswith(
             "| test | full - unet or unetr | Dice, points |  |  | +4.53 | not measured |"
         )
 

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label
 
-from neurokd.data.swc import Tree, rasterise, read_swc, write_swc
+from neurokd.data.rasterise import rasterise
+from neurokd.data.swc import read_swc, write_swc
+from neurokd.data.tree import Tree
 
 # A "Y" drawn by hand: a stem of 3 + 4 = 7 voxels, then two arms of 5 (a 3-4-5 triangle) and 2 voxels.
 Y_SWC = """\
@@ -117,13 +119,13 @@ BAD = {
     ),
     "comments only": ("# one\n\n# two\n", "no nodes"),
     "empty file": ("", "no nodes"),
-    "non-numeric field": ("1 1 0 0 0 1 -1\n2 3 0 zero 1 1 1\n", "line 2: y is 'zero'"),
-    "not a number": ("1 1 0 0 nan 1 -1\n", "line 1: z is 'nan'"),
-    "beyond squaring": ("1 1 0 0 0 1 -1\n2 3 1e200 0 0 1 1\n", "line 2: x is '1e200'"),
-    "infinite": ("1 1 0 0 0 inf -1\n", "line 1: radius is 'inf'"),
-    "id not an integer": ("1.5 1 0 0 0 1 -1\n", "line 1: id is '1.5'"),
-    "negative id": ("-3 1 0 0 0 1 -1\n", "line 1: id is -3"),
-    "huge id": ("1e300 1 0 0 0 1 -1\n", "line 1: id is '1e300'"),
+    "non-numeric field": ("1 1 0 0 0 1 -1\n2 3 0 zero 1 1 1\n", "line 2: y must be .*'zero'"),
+    "not a number": ("1 1 0 0 nan 1 -1\n", "line 1: z must be .*'nan'"),
+    "beyond squaring": ("1 1 0 0 0 1 -1\n2 3 1e200 0 0 1 1\n", "line 2: x must be .*'1e200'"),
+    "infinite": ("1 1 0 0 0 inf -1\n", "line 1: radius must be .*'inf'"),
+    "id not an integer": ("1.5 1 0 0 0 1 -1\n", "line 1: id must be .*'1.5'"),
+    "negative id": ("-3 1 0 0 0 1 -1\n", "line 1: id must be >= 0, got -3"),
+    "huge id": ("1e300 1 0 0 0 1 -1\n", "line 1: id must be .*'1e300'"),
     "six fields": ("1 1 0 0 0 1\n", "line 1: 6 fields"),
     "negative radius": ("1 1 0 0 0 -1 -1\n", "line 1: radius -1.0"),
     "commas": ("1,1,0,0,0,1,-1\n", "line 1: 1 fields"),
@@ -203,7 +205,7 @@ def test_any_bytes_give_a_tree_or_a_value_error_in_little_memory(tmp_path: Path,
         ({"radius": [1, 1, 1]}, "radius"),
         ({"xyz": np.full((4, 3), np.nan)}, "finite"),
         ({"radius": [1, 1, -1, 1]}, ">= 0"),
-        ({"xyz": [], "radius": [], "parent": [], "type": []}, "at least one node"),
+        ({"xyz": [], "radius": [], "parent": [], "type": []}, "n >= 1"),
     ],
 )
 def test_a_tree_is_always_valid(change: dict, message: str) -> None:
@@ -231,6 +233,12 @@ def test_nodes_in_any_order_make_the_same_tree() -> None:
 
 
 def test_scale_translate_mirror(y_tree: Tree) -> None:
+    assert y_tree.to_microns((0.5, 2, 4)).comments[-1].endswith("(0.5, 2.0, 4.0) µm (z, y, x)")
+    np.testing.assert_array_equal(y_tree.to_microns((0.5, 2, 4)).zyx, y_tree.zyx * (0.5, 2, 4))
+    np.testing.assert_allclose(y_tree.to_microns((0.5, 2, 8)).radius, 2 * y_tree.radius)
+    for bad in ((1, 1), (1, 1, 0), (1, 1, float("nan"))):
+        with pytest.raises(ValueError, match="spacing must be"):
+            y_tree.to_microns(bad)
     big = y_tree.scale((2, 2, 2))
     assert big.length == 28 and big.radius[0] == 4
     stretched = y_tree.scale((1, 1, 8))
@@ -315,3 +323,17 @@ def test_files_of_other_programs(tmp_path: Path, real_data: Path) -> None:
             tree = read_swc(path, repair=True)
         assert len(tree) == len(raw) and math.isclose(tree.length, length, rel_tol=1e-9)
         same(read_swc(write_swc(tmp_path / path.name, tree)), tree)
+
+
+def test_path_lengths_by_hand_and_by_walking_up() -> None:
+    by_hand = Tree([[0, 0, 0], [3, 4, 0], [3, 4, 2], [0, 4, 0]], np.ones(4), [-1, 0, 1, 1], np.full(4, 3))
+    np.testing.assert_allclose(by_hand.path_lengths, [0, 5, 7, 8])
+    rng = np.random.default_rng(0)
+    parent = np.array([-1, *(rng.integers(max(0, n - 3), n) for n in range(1, 300))])  # deep, with many branches
+    tree = Tree(rng.normal(size=(300, 3)), np.ones(300), parent, np.full(300, 3))
+    for row in range(300):
+        path, node = 0.0, row
+        while node > 0:
+            path, node = path + np.linalg.norm(tree.xyz[node] - tree.xyz[parent[node]]), parent[node]
+        assert tree.path_lengths[row] == pytest.approx(path)
+    assert Tree([[1, 2, 3]], [1], [-1], [1]).path_lengths.tolist() == [0]

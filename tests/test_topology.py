@@ -131,6 +131,6 @@ def test_bad_masks(score) -> None:
     with pytest.raises(ValueError, match=r"\(3, 3, 3\) and \(3, 3, 4\)"):
         score(np.ones((3, 3, 3), bool), np.ones((3, 3, 4), bool))
     with pytest.raises(ValueError, match=r"truth.*float64"):
-        score(np.ones((3, 3, 3), bool), np.ones((3, 3, 3)))
+        score(np.ones((3, 3, 3), bool), np.full((3, 3, 3), 0.5))
     with pytest.raises(ValueError, match="3 axes"):
         betti_numbers(np.ones((3, 3), bool))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ import torch
 from torch import nn
 
 from neurokd.data.datasets import Sample
+from neurokd.evaluation.voxels import dice
+from neurokd.inference.sliding import predict
 from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.training.config import TrainConfig
+from neurokd.training.known import KnownVoxels
 from neurokd.training.loop import train
 from neurokd.training.losses import SegmentationLoss, dice_cross_entropy
 
@@ -193,3 +197,129 @@ def test_a_frozen_transformer_within_slabs_has_no_backward_pass(teacher, samples
     tokens = model.vit.feature_maps(torch.rand(1, 1, 4, 16, 16), [0])[0]
     assert not tokens.requires_grad
     assert any(p.requires_grad for p in model.parameters())
+
+
+# --- sparse annotation, and validation samples
+
+
+def sparse(seed, *, noise):
+    """The sample with three annotated slices; `noise` fills mask and volume everywhere else."""
+    dense, rng = sample(seed), np.random.default_rng(noise)
+    known = np.zeros(dense.mask.shape, bool)
+    known[[2, 5, 6]] = True
+    mask = np.where(known, dense.mask, rng.random(known.shape) < 0.5)
+    return replace(dense, mask=mask, known=known)
+
+
+@pytest.mark.parametrize("loss", [None, SegmentationLoss(cldice=0.3, skeleton_recall=0.3)])
+def test_what_the_mask_says_where_nothing_is_known_changes_nothing(loss, tmp_path):
+    runs = []
+    for noise in (1, 2):
+        samples = [sparse(0, noise=noise), sample(1)], [sparse(2, noise=noise)]
+        model = Net()
+        result = train(model, *samples, tmp_path / str(noise), config=SETTINGS, loss=loss, progress=False)
+        runs.append((weights(model), result))
+    assert torch.equal(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
+    assert 0 < runs[0][1].best_dice < 1
+
+
+def test_a_loss_gets_known_only_where_a_batch_has_unknown_voxels(samples, tmp_path):
+    seen = []
+
+    def loss(logits, mask, known=None):
+        seen.append(known)
+        return dice_cross_entropy()(logits, mask, known)
+
+    train(Net(), *samples, tmp_path / "dense", config=SETTINGS, loss=loss, progress=False)
+    assert seen == [None] * 8
+    training = [sparse(0, noise=0), sample(1)]
+    train(Net(), training, samples[1], tmp_path / "both", config=SETTINGS, loss=loss, progress=False)
+    shares = [known if known is None else known.float().mean().item() for known in seen[8:]]
+    assert any(share is not None and 0 < share < 1 for share in shares)
+    assert all(share is None or 0 < share < 1 for share in shares)
+
+    bce = torch.nn.BCEWithLogitsLoss()
+    with pytest.raises(ValueError, match=r"loss must take known= .* got BCEWithLogitsLoss"):
+        train(Net(), training, samples[1], tmp_path / "bce", config=SETTINGS, loss=bce, progress=False)
+    train(Net(), training, samples[1], tmp_path / "bce", config=SETTINGS, loss=KnownVoxels(bce), progress=False)
+    with pytest.raises(ValueError, match="'loss': 'BCEWithLogitsLoss'"):  # recorded by the name of what it wraps
+        train(Net(), training, samples[1], tmp_path / "bce", config=SETTINGS, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: replace(s, mask=None), "sample 'tube-2' has no mask"),
+        (lambda s: replace(s, mask=s.volume / 255), "mask of sample 'tube-2' must be boolean"),
+        (lambda s: replace(s, volume=np.where(s.mask, np.nan, s.volume)), "sample 'tube-2': volume has .* NaN"),
+        (lambda s: replace(s, volume=s.volume * 0), "sample 'tube-2': volume is constant"),
+        (lambda s: replace(s, mask=s.mask & False), "must have foreground|must hold foreground"),
+        (lambda s: None, "no samples|at least one sample"),
+    ],
+)
+def test_a_sample_that_cannot_be_used_is_named_before_the_first_step(part, change, words, tmp_path):
+    bad = [new for new in [change(sample(2))] if new is not None]
+    parts = {"training": [sample(0)], "validation": [sample(1)]} | {part: bad}
+    with pytest.raises(ValueError, match=words):
+        train(Net(), **parts, folder=tmp_path / "run", config=SETTINGS, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_and_validation_take_masks_of_any_type_and_one_empty_stack(tmp_path):
+    results = []
+    for kind in (bool, np.uint8, np.float32):
+        training, validation = ([replace(sample(seed), mask=sample(seed).mask.astype(kind))] for seed in (0, 2))
+        nothing = replace(sample(1), mask=np.zeros(sample(1).mask.shape, kind))
+        folder = tmp_path / kind.__name__
+        results.append(train(Net(), [*training, nothing], validation, folder, config=SETTINGS, progress=False))
+    assert results[0] == results[1] == results[2]
+
+
+# --- crops, windows and thresholds
+
+
+class WindowedNet(Net):
+    """A network that says which window it was made for, notes what it sees, and keeps a threshold."""
+
+    def __init__(self, window):
+        super().__init__()
+        self.config, self.threshold, self.seen = SimpleNamespace(window=window), None, {True: set(), False: set()}
+
+    def forward(self, x):
+        self.seen[self.training].add(tuple(x.shape[2:]))
+        return self.layers(x)
+
+    def set_threshold(self, threshold):
+        self.threshold = threshold
+
+
+@pytest.mark.parametrize("crop", [None, (6, 12, 12)])
+def test_the_threshold_is_chosen_and_set_as_predict_will_use_it(crop, samples, tmp_path):
+    model = WindowedNet(window=(4, 16, 8))
+    config = replace(SETTINGS, crop=crop)
+    result = train(model, *samples, tmp_path, config=config, progress=False)
+    assert model.seen == {True: {crop or (4, 16, 8)}, False: {(4, 16, 8)}}  # training, validation
+    assert model.threshold == result.threshold
+    again = predict(model, samples[1][0].volume) > model.threshold  # as a user calls it
+    assert dice(again, samples[1][0].mask) == result.best_dice
+    # The run went with crops of that size, and goes on with them however they are said.
+    resumed = replace(SETTINGS, crop=crop or (4, 16, 8))
+    assert train(WindowedNet((4, 16, 8)), *samples, tmp_path, config=resumed, resume=True, progress=False) == result
+
+
+def test_a_model_without_window_needs_a_crop(samples, tmp_path):
+    with pytest.raises(ValueError, match="crop must be given for a model without config"):
+        train(Net(), *samples, tmp_path / "run", config=replace(SETTINGS, crop=None), progress=False)
+    assert not (tmp_path / "run").exists()
+    assert TrainConfig().crop is None
+    with pytest.raises(ValueError, match="window must be given"):
+        predict(Net(), samples[0][0].volume)
+
+
+def test_a_trained_segmenter_is_saved_with_its_threshold(samples, tmp_path):
+    model = NeuronSegmenter.from_scratch(dim=24, depth=2, heads=2, width=8, window=(8, 16, 16), taps=(0, 1))
+    config = replace(SETTINGS, crop=None, steps=2, lr=1e-2)
+    result = train(model, *samples, tmp_path / "run", config=config, progress=False)
+    again = NeuronSegmenter.from_pretrained(model.save_pretrained(tmp_path / "model"))
+    assert again.config.threshold == result.threshold != 0.5

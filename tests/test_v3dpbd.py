@@ -55,7 +55,7 @@ def test_16_bits_by_hand(tmp_path: Path, endian: str) -> None:
 def test_channels_come_first_and_runs_go_on(tmp_path: Path) -> None:
     path = stored(tmp_path, header(1, 3, 2, 1, 2) + bytes([128 + 7, 9, 3, 1, 2, 3, 4]))
     np.testing.assert_array_equal(read_v3dpbd(path), np.reshape([9] * 8 + [1, 2, 3, 4], (2, 1, 2, 3)))
-    with pytest.raises(ValueError, match="2 channels"):
+    with pytest.raises(ValueError, match="channel must be 0 to 1"):
         read_volume(path)
     np.testing.assert_array_equal(read_volume(path, channel=1), [[[9, 9, 1], [2, 3, 4]]])
 
@@ -67,7 +67,7 @@ def test_through_io(tmp_path: Path, dtype: type) -> None:
     path = stored(tmp_path, encode(volume))
     np.testing.assert_array_equal(read_volume(path), volume)
     assert read_volume(path).dtype == dtype and read_spacing(path) is None
-    with pytest.raises(ValueError, match=r"known here are \.tif, \.tiff, \.v3draw, \.raw"):
+    with pytest.raises(ValueError, match=r"suffix must be one of .*\.v3draw, \.raw, got"):
         write_volume(tmp_path / "out.v3dpbd", volume)
 
 
@@ -150,12 +150,12 @@ GOOD = header(1, 3, 2, 2) + bytes([1, 10, 20, 33 + 4, 0b11_01_10_00, 0b01, 128 +
     [
         (b"", "not a v3dpbd file: it does not begin with"),
         (b"raw_image_stack_by_hpeng" + GOOD[24:], "not a v3dpbd file"),
-        (KEY, "byte order is b''"),
-        (KEY + b"X" + GOOD[25:], "byte order is b'X'"),
+        (KEY, "byte order must be b'L' or b'B', got b''"),
+        (KEY + b"X" + GOOD[25:], "byte order must be b'L' or b'B', got b'X'"),
         (GOOD[:30], "cut short within its header"),
         (GOOD[:42], "cut short within its header"),
         (GOOD[:43], "0 bytes of runs cannot make samples of x=3 y=2 z=2 channels=1"),
-        (header(4, 3, 2, 2) + bytes(48), "4 bytes per sample, should be 1 or 2"),
+        (header(4, 3, 2, 2) + bytes(48), "bytes per sample must be 1 or 2, got 4"),
         (header(33, 3, 2, 2) + bytes(48), "lossy kind with 3 bits"),
         (GOOD[:-1], "a run that ends behind the file where x=3 y=2 z=2"),
         (GOOD[:-2], "only 7 samples where"),

@@ -10,7 +10,7 @@ from PIL import Image
 from test_attention_maps import small_teacher
 
 import neurokd
-from neurokd.data.volume import scale_intensity
+from neurokd.data.intensity import scale_intensity
 from neurokd.models.attention_maps import attention_maps
 from neurokd.viz.viewers.token_views import Components, TokenViews
 

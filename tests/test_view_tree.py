@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 import neurokd
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.viz.colours import COLOURS
 from neurokd.viz.viewers.tree import Turntable, rotation
 

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 import neurokd
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.viz.colours import COLOURS
 from neurokd.viz.viewers.canvas import NUMBER, Paper, grey_ramp, judge, paint, png
 from neurokd.viz.viewers.planes import Planes
@@ -328,7 +328,7 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="mask"):
         neurokd.view_volume(volume, VOLUMES["probability"][1:])
     with pytest.raises(ValueError, match="truth"):
-        neurokd.view_volume(volume, truth=volume)
+        neurokd.view_volume(volume, truth=VOLUMES["probability"])
     with pytest.raises(ValueError, match="mask"):
         neurokd.view_volume(volume, np.where(np.arange(480).reshape(SHAPE) == 3, np.nan, 0.5))
     with pytest.raises(ValueError, match="threshold"):

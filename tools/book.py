@@ -119,6 +119,8 @@ def pages(profile: str) -> dict[str, str | bytes]:
         files[f"reference/{room}.rst"] = reference.room_page(room)
     files["reference/profile.rst"] = reference.notebooks_page()
     files["reference/presets.md"] = reference.presets_page()
+    files["reference/formats.md"] = reference.formats_page()
+    files["background/notation.md"] = reference.notation_page()
     for name in released_models():
         files[f"reference/{name}.md"] = model_folder(name).joinpath("README.md").read_bytes()
     for name in ("mathjax.js", "require.js", "widgets.js"):

@@ -1,22 +1,25 @@
-"""BigNeuron's gold166: find the pairs of stack and tree in a downloaded folder, check them, convert them once.
+"""BigNeuron's gold166: find the pairs of stack and tree in a folder, check them, convert them once.
 
     gold166/
       p_checked7_janelia_flylight_part1/                           subset
-        GMR_..._A3-left_optic_lobe.v3draw.extract_1/               stack folder, at times with err_ or hard_ in front
+        GMR_..._A3-left_optic_lobe.v3draw.extract_1/               stack folder, at times err_... or hard_...
           GMR_..._A3-left_optic_lobe.v3draw.extract_1.v3dpbd       volume
           GMR_....v3dpbd.ano_stamp_2015_06_17_12_57.swc            one tree or several: base, stamped, sorted
-                                                           --index_gold166--> pairs --split_by_source--> three lists
-                                                                                |
-                                        TIFF + SWC in array coordinates <--convert_gold166
+                                                     --index_gold166--> pairs --split_by_source--> three lists
+                                                                          |
+                                  TIFF + SWC in array coordinates <--convert_gold166
 
-The data (github.com/BigNeuron/Data, release Gold166_v1) are not redistributed, for their licence is not stated. What
-is known of the folder comes from file lists in public analyses of it, so the index is tolerant: folders may lie at
-any depth, and a tree belongs to the volume whose name is in its own, or to the only volume of its folder.
+The data (github.com/BigNeuron/Data, release Gold166_v1) are not redistributed, because their licence is not
+stated. The layout of the folder is known from file lists in public analyses of it. So the index is tolerant:
+folders may lie at any depth, and a tree belongs to the volume whose name is in its own, or to the only volume
+of its folder.
 
 Neurons of one stack share its background: the 42 of Janelia's part 1 are cut from 38 stacks
-(``....v3draw.extract_N``), and FlyCircuit numbers the neurons of a brain (``..._segNNN``). That name is the `source`.
-Elsewhere a file is its own source; who knows better says ``dataclasses.replace(pair, source=...)``.
+(``....v3draw.extract_N``), and FlyCircuit numbers the neurons of a brain (``..._segNNN``). That name is the
+`source`. Otherwise each file is its own source; override it with ``dataclasses.replace(pair, source=...)``.
 """
+
+from __future__ import annotations
 
 import logging
 import os
@@ -28,29 +31,37 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from neurokd.data.datasets import Sample
+from neurokd.data.formats import FORMATS
+from neurokd.data.growth import VOXEL
 from neurokd.data.io import read_spacing, read_volume, write_volume
-from neurokd.data.pair import check_pair
-from neurokd.data.swc import rasterise, read_swc, write_swc
+from neurokd.data.placement import check_pair
+from neurokd.data.rasterise import rasterise
+from neurokd.data.swc import read_swc, write_swc
 from neurokd.data.volume import Spacing
 
 __all__ = ["GoldPair", "convert_gold166", "index_gold166"]
 
-_log = logging.getLogger(__name__)
-_SUFFIXES = (".v3dpbd", ".v3draw", ".raw", ".tif", ".tiff")  # the first that is there is taken
+logger = logging.getLogger(__name__)
+# Where a volume is there in several formats, the first of these is taken: Vaa3D's own come before TIFF.
+_SUFFIXES = [suffix for kind in reversed(FORMATS) for suffix in kind.suffixes]
 _WITHIN_STACK = re.compile(r"\.v3draw\.extract_\d+|_seg\d+")
 _STAMP = re.compile(r"_stamp_([0-9_]+)")
-# (z, y, x) in µm by name of the subset, where one size holds for all of it (scaling_gold.csv of lmanubens/BigNeuron).
-_VOXEL_SIZES = {"janelia_flylight": (0.38, 0.38, 0.38), "taiwan_fly": (1.0, 0.32, 0.32)}
+# (z, y, x) in µm by name of the subset, where one size holds for all of it. Source: scaling_gold.csv of
+# github.com/lmanubens/BigNeuron.
+_VOXEL_SIZES: dict[str, Spacing] = {
+    "janelia_flylight": (VOXEL, VOXEL, VOXEL),
+    "taiwan_fly": (1.0, 0.32, 0.32),
+}
 
 
 @dataclass(frozen=True)
 class GoldPair:
     """A volume on disk and the tree that belongs to it.
 
-    Attributes
+    Parameters
     ----------
     name
-        Of the volume's file without suffix; unique in an index.
+        Name of the volume's file without suffix; unique in an index.
     subset
         Name of the subset's folder, such as ``p_checked7_janelia_flylight_part1``.
     source
@@ -89,7 +100,8 @@ class GoldPair:
         Raises
         ------
         ValueError
-            The tree fits the volume only when mirrored in y (`convert_gold166` mends that), or a damaged file.
+            The tree fits the volume only when mirrored in y (`convert_gold166` mends that), or a damaged
+            file.
         """
         volume, tree = read_volume(self.volume), read_swc(self.swc, repair=True)
         check = check_pair(volume, tree)
@@ -99,28 +111,29 @@ class GoldPair:
         return Sample(self.name, volume, mask, tree, self.spacing, self.source)
 
 
-def index_gold166(folder: str | os.PathLike) -> list[GoldPair]:
+def index_gold166(folder: str | os.PathLike[str]) -> list[GoldPair]:
     """Find the pairs in a gold166 folder, in one of its subsets, or in what `convert_gold166` wrote.
 
-    Of several SWC files of a volume a sorted one (``..._sorted.swc``) comes before a stamped one (``..._stamp_...``)
-    before any other, and a later stamp before an earlier one.
+    Of several SWC files of a volume a sorted one (``..._sorted.swc``) comes before a stamped one
+    (``..._stamp_...``) before any other, and a later stamp before an earlier one.
 
     Parameters
     ----------
     folder
-        Where to look; all folders below are searched, hidden files are not.
+        Folder to look in; all folders below are searched, hidden files are not.
 
     Returns
     -------
     list of GoldPair
-        In the order of their paths. Volumes without SWC are named in a warning of the log.
+        In the order of their paths. The log warns of volumes without SWC.
 
     Raises
     ------
     FileNotFoundError
         There is no such folder.
     ValueError
-        No pair in it; two volumes of one name (a split could put a copy into training and into test); a damaged TIFF.
+        No pair in it; two volumes of one name (a split could put a copy into training and into test); a
+        damaged TIFF.
     """
     root = Path(folder).resolve()
     if not root.is_dir():
@@ -130,10 +143,10 @@ def index_gold166(folder: str | os.PathLike) -> list[GoldPair]:
         if not path.name.startswith(".") and path.is_file():
             files.setdefault(path.parent, []).append(path)
     pairs: dict[str, GoldPair] = {}
-    for inside in files.values():
-        for volume, trees in _match(inside):
+    for siblings in files.values():
+        for volume, trees in _match(siblings):
             if not trees:
-                _log.warning("%s: no SWC beside it, left out", volume)
+                logger.warning("%s: no SWC beside it, left out", volume)
                 continue
             name = volume.stem
             if name in pairs:
@@ -147,19 +160,19 @@ def index_gold166(folder: str | os.PathLike) -> list[GoldPair]:
     return list(pairs.values())
 
 
-def convert_gold166(pairs: Sequence[GoldPair], folder: str | os.PathLike) -> list[GoldPair]:
+def convert_gold166(pairs: Sequence[GoldPair], folder: str | os.PathLike[str]) -> list[GoldPair]:
     """Write every pair as TIFF and SWC in array coordinates, once; `index_gold166` reads the new folder too.
 
-    What is there already is left as it is, so a second call, or one after an interruption, takes up where the first
-    ended. The check of each pair is logged and stands in the comments of its SWC; a tree that is mirrored in y is
-    turned round.
+    Existing files are left as they are, so a second call, or one after an interruption, goes on where the
+    first ended. The check of each pair is logged and stands in the comments of its SWC. A tree mirrored in y
+    is turned round.
 
     Parameters
     ----------
     pairs
-        As of `index_gold166`.
+        Pairs from `index_gold166`.
     folder
-        Gets ``<subset>/<name>/<name>.tif`` and ``.swc``; made if need be.
+        Folder for ``<subset>/<name>/<name>.tif`` and ``.swc``; made if need be.
 
     Returns
     -------
@@ -179,7 +192,7 @@ def convert_gold166(pairs: Sequence[GoldPair], folder: str | os.PathLike) -> lis
             volume, tree = read_volume(pair.volume), read_swc(pair.swc, repair=True)
             check = check_pair(volume, tree)
             report = f"{pair.swc.name}: {check}{', turned round' if check.mirrored else ''}"
-            _log.log(logging.INFO if check.fits else logging.WARNING, "%s", report)
+            logger.log(logging.INFO if check.fits else logging.WARNING, "%s", report)
             if check.mirrored:
                 tree = tree.mirror("y", volume.shape[1])
             write_volume(new, volume, spacing=pair.spacing, overwrite=True)
@@ -189,7 +202,7 @@ def convert_gold166(pairs: Sequence[GoldPair], folder: str | os.PathLike) -> lis
 
 
 def _match(files: list[Path]) -> list[tuple[Path, list[Path]]]:
-    """The volumes of one folder, each with its trees."""
+    """Return the volumes of one folder, each with its trees."""
     volumes: dict[str, Path] = {}
     for suffix in _SUFFIXES:
         for path in files:
@@ -205,17 +218,18 @@ def _match(files: list[Path]) -> list[tuple[Path, list[Path]]]:
 
 
 def _preference(swc: Path) -> tuple[bool, str, str]:
+    """Return a key that sorts the SWC files of a volume, the best one last."""
     stamp = _STAMP.search(swc.name)
     return swc.name.lower().endswith("_sorted.swc"), stamp[1] if stamp else "", swc.name
 
 
 def _subset(root: Path, volume: Path) -> str:
-    """All subsets have "checked" and a number in their names; else the folder around that of the volume."""
+    """Return the folder with "checked" and a number in its name; else the folder around the volume's own."""
     folders = [root.name, *volume.relative_to(root).parts[:-1]]
     named = [folder for folder in folders if re.search(r"checked\d", folder)]
     return named[-1] if named else folders[max(0, len(folders) - 2)]
 
 
 def _spacing(volume: Path, subset: str) -> Spacing | None:
-    stated = read_spacing(volume)
-    return stated or next((size for name, size in _VOXEL_SIZES.items() if name in subset), None)
+    """Return the voxel size that the file states, else that of its subset, else None."""
+    return read_spacing(volume) or next((size for name, size in _VOXEL_SIZES.items() if name in subset), None)

@@ -1,17 +1,19 @@
 """Samples (volume, mask, tree): where they come from and how they are split.
 
     simulated_neurons, fly_neuron --> [Sample, ...] --split_by_source--> train, validation, test
-                                                    train --> Patches --> {"image": 1 z y x, "mask": 1 z y x}
+                                                    train --> Patches --> {"image", "mask", "known"}: 1 z y x
 
 Crops that are split at random leak: two crops of one stack share its background, its noise and often its
 neurites. So the unit of a split is the *source* (the stack a sample was cut from), never the sample.
 """
 
+from __future__ import annotations
+
 import io
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,14 +23,18 @@ import tifffile
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from neurokd.data.annotation import check_known
 from neurokd.data.files import cache_folder
 from neurokd.data.growth import VOXEL
 from neurokd.data.io import read_volume
+from neurokd.data.scene import Scene, draw_scene
 from neurokd.data.simulate import Growth, Microscope, simulate_neuron
-from neurokd.data.swc import Tree, read_swc
-from neurokd.data.volume import Spacing
+from neurokd.data.swc import read_swc
+from neurokd.data.tree import Tree
+from neurokd.data.volume import Spacing, check_mask
+from neurokd.data.world import World
 
-__all__ = ["Sample", "fly_neuron", "simulated_neurons", "split_by_region", "split_by_source"]
+__all__ = ["Sample", "drawn_scenes", "fly_neuron", "simulated_neurons", "split_by_region", "split_by_source"]
 
 # Files of a repository at fixed commits, each with its SHA-256.
 _RIVULET = "https://raw.githubusercontent.com/RivuletStudio/rivuletpy"
@@ -55,18 +61,21 @@ class Sample:
     volume
         Intensities ``z y x``, as read.
     mask
-        True neurite voxels ``z y x``, or None.
+        True neurite voxels ``z y x``, see :func:`neurokd.data.volume.check_mask`; or None.
     tree
         The neuron as a tree in voxels of `volume`, or None.
     spacing
         Voxel size ``(z, y, x)`` in µm, or None where it is not known.
     source
         The stack the sample was cut from (by default its own name); `split_by_source` keeps sources whole.
+    known
+        Voxels ``z y x`` that somebody looked at, boolean; None: all. Training and scores ignore the others, see
+        :func:`neurokd.data.annotation.sparse_annotation`.
 
     Raises
     ------
     ValueError
-        Mask and volume differ in shape.
+        Mask or known and volume differ in shape; known is not boolean, nowhere true, or comes without mask.
     """
 
     name: str
@@ -75,12 +84,17 @@ class Sample:
     tree: Tree | None = None
     spacing: Spacing | None = None
     source: str = ""
+    known: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.mask is not None and np.shape(self.mask) != np.shape(self.volume):
             raise ValueError(
                 f"sample {self.name!r}: mask has shape {np.shape(self.mask)}, volume {np.shape(self.volume)}"
             )
+        if self.known is not None:
+            if self.mask is None:
+                raise ValueError(f"sample {self.name!r} has no mask, so known must be None")
+            check_known(self.known, shape=np.shape(self.volume), name=f"known of sample {self.name!r}")
         if not self.source:
             object.__setattr__(self, "source", self.name)
 
@@ -92,8 +106,12 @@ def simulated_neurons(
     shape: tuple[int, int, int] = (150, 150, 150),
     growth: Growth | None = None,
     microscope: Microscope | None = None,
+    draw: bool | World = False,
 ) -> list[Sample]:
     """Grow and image `n` neurons; neuron i of a seed is the same whatever `n` is.
+
+    By default all are fly neurons under one microscope that imitates the Janelia set of BigNeuron. With `draw`, each
+    volume is a scene of its own: other neurons, other voxels, another microscope.
 
     Parameters
     ----------
@@ -104,24 +122,71 @@ def simulated_neurons(
     shape
         Voxels ``(z, y, x)`` of every volume.
     growth, microscope
-        Settings of `neurokd.data.simulate`; None for its defaults.
+        Settings of `neurokd.data.simulate`; None for its defaults. They are not used with `draw`.
+    draw
+        Draw everything for each volume, from these ranges or from the default ones (True).
 
     Returns
     -------
     list of Sample
-        With uint8 volume, true mask and tree; each is its own source.
+        With volume, true mask and tree (None where there are several neurons); each is its own source.
 
     Raises
     ------
     ValueError
         A shape that is not three sizes of at least 16, or a negative seed.
     """
+    if draw:
+        world = draw if isinstance(draw, World) else None
+        return [_imaged(scene, seed, i) for i, scene in enumerate(drawn_scenes(n, seed=seed, shape=shape, world=world))]
     samples = []
     for i in tqdm(range(n), desc="simulating neurons", leave=False):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,)))
         volume, mask, tree = simulate_neuron(rng, shape=shape, growth=growth, microscope=microscope)
         samples.append(Sample(f"simulated-{seed}-{i:03d}", volume, mask, tree, (VOXEL, VOXEL, VOXEL)))
     return samples
+
+
+def drawn_scenes(
+    n: int, *, seed: int, shape: tuple[int, int, int] = (64, 144, 144), world: World | None = None
+) -> list[Scene]:
+    """Draw `n` scenes to train on; scene i of a seed is the same whatever `n` is.
+
+    Give them to :func:`neurokd.training.loop.train` in place of samples, or beside them: each crop of a scene is seen
+    under a microscope that is drawn for it alone.
+
+    Parameters
+    ----------
+    n
+        How many.
+    seed
+        Each scene has its own stream, ``SeedSequence(seed, spawn_key=(i,))``.
+    shape
+        Voxels ``(z, y, x)`` of every scene, at least those of a crop.
+    world
+        Ranges to draw from; None for the default ones.
+
+    Returns
+    -------
+    list of Scene
+
+    Raises
+    ------
+    ValueError
+        A shape that is not three sizes of at least 16, or a negative seed.
+    """
+    streams = (np.random.SeedSequence(seed, spawn_key=(i,)) for i in range(n))
+    return [
+        draw_scene(np.random.default_rng(stream), shape=shape, world=world, name=f"drawn-{seed}-{i:03d}")
+        for i, stream in enumerate(tqdm(streams, total=n, desc="drawing scenes", leave=False))
+    ]
+
+
+def _imaged(scene: Scene, seed: int, i: int) -> Sample:
+    """Return one look at a scene as a sample; its stream is not that of the scene."""
+    seen = scene.expose(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i, 1))))
+    tree = scene.trees[0] if len(scene.trees) == 1 else None
+    return Sample(scene.name, seen.volume, seen.mask, tree, scene.spacing, known=seen.known)
 
 
 class _HasSource(Protocol):
@@ -182,7 +247,7 @@ def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> t
     Parameters
     ----------
     sample
-        With a mask.
+        With a mask; what is not known in it does not count.
     share
         Of the neuron's extent along that axis that lies in the first part, above 0 and below 1.
     margin
@@ -196,13 +261,16 @@ def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> t
     Raises
     ------
     ValueError
-        No mask, a share or margin out of range, or a part without a voxel of the mask.
+        No mask, a share or margin out of range, or a part without a known voxel of the mask.
     """
     if sample.mask is None:
         raise ValueError(f"sample {sample.name!r} has no mask")
     if not 0 < share < 1 or margin < 0:
         raise ValueError(f"need 0 < share < 1 and margin >= 0, got {share=}, {margin=}")
-    places = np.nonzero(sample.mask)
+    neuron = check_mask(sample.mask, name=f"the mask of sample {sample.name!r}")
+    if sample.known is not None:
+        neuron = neuron & sample.known
+    places = np.nonzero(neuron)
     if not len(places[0]):
         raise ValueError(f"the mask of sample {sample.name!r} is empty")
     axis = int(np.argmax([np.ptp(along) for along in places]))
@@ -211,13 +279,14 @@ def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> t
     parts = []
     for name, part in (("first", slice(0, cut)), ("second", slice(cut + margin, None))):
         at = (slice(None),) * axis + (part,)
-        if not sample.mask[at].any():
+        if not neuron[at].any():
             raise ValueError(
                 f"the {name} part of sample {sample.name!r}, cut at {'zyx'[axis]} = {cut} with a margin of {margin}, "
                 "has no voxel of the mask: choose another share or a smaller margin"
             )
         name = f"{sample.name} ({name} part along {'zyx'[axis]})"
-        parts.append(Sample(name, sample.volume[at], sample.mask[at], None, sample.spacing, sample.source))
+        known = None if sample.known is None else sample.known[at]
+        parts.append(replace(sample, name=name, volume=sample.volume[at], mask=sample.mask[at], tree=None, known=known))
     return parts[0], parts[1]
 
 

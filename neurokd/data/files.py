@@ -1,5 +1,7 @@
 """Habits with files: one place for downloads, plain words for a missing file, no half-written ones."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 from collections.abc import Iterator
@@ -11,12 +13,12 @@ __all__ = ["cache_folder", "existing_file", "writing_to"]
 
 
 def cache_folder() -> Path:
-    """Folder for downloads: ``NEUROKD_CACHE``, or the user's cache folder."""
+    """Return the folder for downloads: ``NEUROKD_CACHE``, or the user's cache folder."""
     return Path(os.environ.get("NEUROKD_CACHE") or platformdirs.user_cache_path("neurokd"))
 
 
-def existing_file(path: str | os.PathLike) -> Path:
-    """`path` as a ``Path`` if it is a file, else ``FileNotFoundError``."""
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """Return `path` as a ``Path`` if it is a file; else ``FileNotFoundError``."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file" if path.exists() else f"no such file: {path}")
@@ -24,8 +26,8 @@ def existing_file(path: str | os.PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def writing_to(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what is written there takes its place if the block succeeds.
+def writing_to(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; what is written there takes its place if the block succeeds.
 
     Parameters
     ----------

@@ -14,6 +14,8 @@ calibrated on the gold reconstructions of the Janelia FlyLight neurons of BigNeu
 quartiles stand in tests/test_simulate.py.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
+from neurokd.data.world import World, log_uniform
 
 __all__ = ["VOXEL", "Growth", "grow_neuron"]
 
@@ -96,6 +99,34 @@ class Growth:
             raise ValueError(f"bare must be in [0, 1), got {self.bare}")
         if not 0 <= self.balance <= 1:
             raise ValueError(f"balance must be in [0, 1], got {self.balance}")
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, world: World = World()) -> Growth:
+        """Draw a shape of neuron: few tips or many, straight or winding, with a thick trunk or without.
+
+        Parameters
+        ----------
+        rng
+            Source of all randomness.
+        world
+            Ranges; only ``thickening`` is read here, since lengths and radii depend on the volume.
+
+        Returns
+        -------
+        Growth
+            With terminal branches of radius 1.
+        """
+        return cls(
+            tips=log_uniform(rng, (2.0, 80.0)),
+            tract=log_uniform(rng, (30.0, 300.0)),
+            bare=rng.uniform(0.0, 0.5),
+            arbors=rng.uniform(0.3, 3.0),
+            reach=log_uniform(rng, (10.0, 30.0)),
+            wiggle=log_uniform(rng, (0.08, 0.8)),
+            radius=1.0,
+            radius_spread=0.1,
+            thickening=rng.uniform(*world.thickening),
+        )
 
 
 def grow_neuron(rng: np.random.Generator, growth: Growth = Growth()) -> Tree:

@@ -9,6 +9,8 @@ is kept only in boxes around the neuron. What lies in the boxes is meant to be h
 other neurons are as bright as this one, and its own label stops for some voxels while the mask goes on.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,10 +21,12 @@ from scipy.spatial import cKDTree
 from scipy.stats import norm
 
 from neurokd.data.growth import VOXEL, Growth, grow_neuron
-from neurokd.data.swc import Tree, rasterise
-from neurokd.data.volume import check_spacing
+from neurokd.data.rasterise import rasterise
+from neurokd.data.tree import Tree
+from neurokd.data.volume import Spacing, check_spacing
+from neurokd.data.world import World, log_uniform
 
-__all__ = ["Microscope", "expose", "render"]
+__all__ = ["Microscope", "expose", "label_nodes", "render"]
 
 FIBRE = Growth(tips=8.0, soma_radius=(1.2, 2.0))  # what crosses: long, sparsely branched, its soma elsewhere
 
@@ -106,6 +110,47 @@ class Microscope:
         if self.vessels > 1:
             raise ValueError(f"vessels is a share in [0, 1], got {self.vessels}")
 
+    @classmethod
+    def draw(cls, rng: np.random.Generator, spacing: Spacing, world: World = World()) -> Microscope:
+        """Draw a label and an optical system; noise and background are the camera's, see :mod:`neurokd.data.camera`.
+
+        Parameters
+        ----------
+        rng
+            Source of all randomness.
+        spacing
+            Voxel size (z, y, x), µm: the ranges are in lateral voxels, and a microscope is in µm.
+        world
+            Ranges.
+
+        Returns
+        -------
+        Microscope
+            Without fibres: the neurites of a :class:`neurokd.data.scene.Scene` are all in its trees.
+        """
+        voxel = spacing[2]
+        blur, glow = log_uniform(rng, world.blur), log_uniform(rng, world.glow_sigma)
+        gaps = np.sort([log_uniform(rng, world.gap_length) for _ in range(2)])
+        blobs = np.sort([log_uniform(rng, world.blob_radius) for _ in range(2)])
+        return cls(
+            psf_sigma=(voxel * blur * log_uniform(rng, world.blur_z), voxel * blur, voxel * blur),
+            brightness=1.0,
+            label_spread=rng.uniform(*world.label_spread),
+            label_length=voxel * log_uniform(rng, world.label_length),
+            beads=log_uniform(rng, world.beads) / (100 * voxel),
+            bead_gain=log_uniform(rng, world.bead_gain),
+            gaps=log_uniform(rng, world.gaps) / (100 * voxel),
+            gap_length=(voxel * gaps[0], voxel * gaps[1]),
+            fibres=0.0,
+            blobs=log_uniform(rng, world.blobs) / 100 / np.prod(spacing),  # per 1000 µm³
+            blob_radius=(voxel * blobs[0], voxel * blobs[1]),
+            vessels=rng.uniform(0.0, 0.3) if rng.random() < world.distractors else 0.0,
+            vessel_size=voxel * log_uniform(rng, (12.0, 40.0)),
+            vessel_radius=voxel * log_uniform(rng, (3.0, 8.0)),
+            glow=rng.uniform(*world.glow),
+            glow_sigma=voxel * glow,
+        )
+
 
 def render(
     tree: Tree,
@@ -157,8 +202,8 @@ def render(
     for _ in range(rng.poisson(microscope.fibres / 100 * _steps(tree, spacing).sum())):
         fibre = _crossing(rng, tree, spacing)
         _add_neurite(light, fibre, rasterise(fibre, light.shape), rng, microscope, spacing)
-    _add_blobs(light, boxes, rng, microscope, spacing)
-    _add_vessels(light, boxes, rng, microscope, spacing)
+    add_blobs(light, boxes, rng, microscope, spacing)
+    add_vessels(light, boxes, rng, microscope, spacing)
     light = gaussian_filter(light, microscope.psf_sigma / spacing)
     light += microscope.glow * gaussian_filter(light, microscope.glow_sigma / spacing, truncate=2.0)
     light[boxes] += _haze(boxes, rng, microscope, spacing)
@@ -206,11 +251,30 @@ def _add_neurite(
     if voxels.any():
         tree = tree.resample(1.0)
         nearest = cKDTree(tree.zyx).query(np.argwhere(voxels))[1]
-        light[voxels] += _label(tree, rng, microscope, spacing)[nearest]
+        light[voxels] += label_nodes(tree, rng, microscope, spacing)[nearest]
 
 
-def _label(tree: Tree, rng: np.random.Generator, microscope: Microscope, spacing: NDArray) -> NDArray[np.float64]:
-    """Return the brightness of each node: it drifts along the path, jumps at beads, and is zero in gaps."""
+def label_nodes(
+    tree: Tree, rng: np.random.Generator, microscope: Microscope, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+) -> NDArray[np.float64]:
+    """Return the brightness of each node: it drifts along the path, jumps at beads, and is zero in gaps.
+
+    Parameters
+    ----------
+    tree
+        In voxels, or in µm where the spacing is 1.
+    rng
+        Source of all randomness.
+    microscope
+        Its label, beads and gaps.
+    spacing
+        (z, y, x) size of the tree's unit, µm.
+
+    Returns
+    -------
+    NDArray[float64]
+        (n,) signal of each node.
+    """
     steps = _steps(tree, spacing)
     kept = np.exp(-steps / microscope.label_length)
     drift = rng.normal(size=len(tree))
@@ -227,9 +291,9 @@ def _label(tree: Tree, rng: np.random.Generator, microscope: Microscope, spacing
     return brightness
 
 
-def _steps(tree: Tree, spacing: NDArray) -> NDArray[np.float64]:
+def _steps(tree: Tree, spacing: Sequence[float] | NDArray) -> NDArray[np.float64]:
     """Return the distance (µm) of each node to its parent, zero for the root."""
-    return np.r_[0.0, np.linalg.norm((tree.zyx[1:] - tree.zyx[tree.parent[1:]]) * spacing, axis=1)]
+    return np.r_[0.0, np.linalg.norm((tree.zyx[1:] - tree.zyx[tree.parent[1:]]) * np.asarray(spacing), axis=1)]
 
 
 def _crossing(rng: np.random.Generator, tree: Tree, spacing: NDArray) -> Tree:
@@ -239,14 +303,14 @@ def _crossing(rng: np.random.Generator, tree: Tree, spacing: NDArray) -> Tree:
     return fibre.translate(tree.xyz[meet] - fibre.xyz[at] + rng.normal(0.0, 1.0 / spacing[::-1]))
 
 
-def _add_blobs(
+def add_blobs(
     light: NDArray[np.float32],
     boxes: NDArray[np.bool_],
     rng: np.random.Generator,
     microscope: Microscope,
     spacing: NDArray,
 ) -> None:
-    """Add Gaussian blobs at random places in the boxes."""
+    """Add Gaussian blobs at random places in the boxes; `spacing` is an array (z, y, x) in µm."""
     places = np.argwhere(boxes)
     for _ in range(rng.poisson(microscope.blobs / 1000 * len(places) * spacing.prod())):
         centre = places[rng.integers(len(places))]
@@ -261,7 +325,7 @@ def _add_blobs(
         light[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] += peak * (z[:, None, None] * y[:, None] * x)
 
 
-def _add_vessels(
+def add_vessels(
     light: NDArray[np.float32],
     boxes: NDArray[np.bool_],
     rng: np.random.Generator,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neurokd.data.growth import Growth, grow_neuron
 from neurokd.data.microscope import Microscope, render
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 
 __all__ = ["Growth", "Microscope", "grow_neuron", "render", "simulate_neuron"]
 
@@ -110,7 +110,7 @@ def place(rng: np.random.Generator, tree: Tree, shape: Sequence[int]) -> Tree:
     size = np.array(shape[::-1]) - 1
     lowest = BORDER - tree.xyz.min(axis=0)
     highest = size - BORDER - tree.xyz.max(axis=0)
-    parts = []
+    parts: list[Tree] = []
     for node in rng.integers(len(tree), size=8):
         offset = np.where(
             lowest <= highest,
@@ -119,5 +119,9 @@ def place(rng: np.random.Generator, tree: Tree, shape: Sequence[int]) -> Tree:
         )
         moved = tree.translate(offset)
         inside = ((moved.xyz >= BORDER) & (moved.xyz <= size - BORDER)).all(axis=1)
-        parts.append(largest_part(moved, inside))
+        part = largest_part(moved, inside)
+        if part is not None:
+            parts.append(part)
+    if not parts:
+        return place(rng, tree, shape)
     return max(parts, key=lambda part: part.length)

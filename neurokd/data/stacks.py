@@ -1,13 +1,15 @@
-"""A folder of one's own: which stack belongs to which annotation, by name, and how large its voxels are.
+"""A folder of your own: which stack belongs to which annotation, by name, and how large its voxels are.
 
     my-stacks/
       cell1_raw.tif   cell1_trace.swc     both are called cell1: what a suffix leaves of a file's name
       cell2_raw.tif                       not annotated
           --index_stacks(folder, stack_suffixes="_raw.tif", swc_suffixes="_trace.swc")--> cell1, cell2
 
-Nothing is loaded, and nothing written. `neurokd.data.bigneuron` does this for BigNeuron's folders, which have rules of
-their own.
+Nothing is loaded, and nothing is written. `neurokd.data.bigneuron` does this for BigNeuron's folders, which
+have their own rules.
 """
+
+from __future__ import annotations
 
 import logging
 import os
@@ -17,23 +19,23 @@ from pathlib import Path
 
 import numpy as np
 
+from neurokd.data.formats import FORMATS
 from neurokd.data.io import read_spacing
 from neurokd.data.volume import Spacing, check_spacing
 
 __all__ = ["Stack", "index_stacks"]
 
-_log = logging.getLogger(__name__)
-_STACKS = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".v3draw", ".raw", ".v3dpbd")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Stack:
     """A stack on disk, and its annotation if it has one.
 
-    Attributes
+    Parameters
     ----------
     name
-        What its suffix leaves of the file's name; unique in an index.
+        Name of the file without its suffix; unique in an index.
     volume
         The file with the stack.
     swc
@@ -49,39 +51,45 @@ class Stack:
 
 
 def index_stacks(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     spacing: Sequence[float] | Mapping[str, Sequence[float]] | None = None,
-    stack_suffixes: str | Iterable[str] = _STACKS,
+    stack_suffixes: str | Iterable[str] | None = None,
     swc_suffixes: str | Iterable[str] = ".swc",
 ) -> list[Stack]:
     """Find the stacks in a folder and the SWC file of each.
 
-    The two belong together if cutting off their suffixes leaves the same name: ``cell1.tif`` and ``cell1.swc``, also
-    ``cell1.tif.swc``, as Vaa3D calls it. Folders below are not searched, and files of other names are left alone.
+    The two belong together if cutting off their suffixes leaves the same name: ``cell1.tif`` and
+    ``cell1.swc``, also ``cell1.tif.swc``, as Vaa3D calls it. Folders below are not searched, and files of
+    other names are left alone.
 
     Parameters
     ----------
     folder
-        Where the files are.
+        Folder with the files.
     spacing
-        Voxel size ``(z, y, x)`` in µm of all stacks, or a dict of some by name. It comes before what a file states;
-        where the two differ by more than 1 %, a warning of the log says so. None: as the files state.
-    stack_suffixes, swc_suffixes
-        One or several, capitals or not. Of several that fit, the longest is cut off.
+        Voxel size ``(z, y, x)`` in µm of all stacks, or a dict with the sizes of some stacks by name. A given
+        size replaces the one that a file states; where the two differ by more than 1 %, the log warns. None
+        takes the sizes that the files state.
+    stack_suffixes
+        One or several endings of the names of stacks, capitals or not; the longest that fits is cut off. None
+        takes the suffixes of all `FORMATS`.
+    swc_suffixes
+        The same for the SWC files.
 
     Returns
     -------
     list of Stack
-        By name. SWC files that belong to no stack are named in a warning of the log.
+        Sorted by name. The log warns of SWC files that belong to no stack.
 
     Raises
     ------
     FileNotFoundError
         There is no such folder.
     ValueError
-        No stack in it; two stacks, or two SWC files, of one name; stacks whose voxel size is neither given nor stated;
-        a size that is not three positive numbers, or one for a stack that is not there.
+        There is no stack in it; two stacks, or two SWC files, have one name; the voxel size of a stack is
+        neither given nor stated; a size is not three positive numbers, or is given for a stack that is not
+        there.
 
     Examples
     --------
@@ -91,20 +99,22 @@ def index_stacks(
     root = Path(folder).resolve()
     if not root.is_dir():
         raise FileNotFoundError(f"no such folder: {root}")
-    of_stacks, of_trees = _longest_first(stack_suffixes), _longest_first(swc_suffixes)
+    if stack_suffixes is None:
+        stack_suffixes = [suffix for kind in FORMATS for suffix in kind.suffixes]
+    stack_ends, swc_ends = _longest_first(stack_suffixes), _longest_first(swc_suffixes)
     volumes: dict[str, Path] = {}
     trees: dict[str, Path] = {}
     for path in sorted(root.iterdir()):
-        if path.name.startswith(".") or not path.is_file():
+        if path.name.startswith("."):
             continue
-        if (name := _without(path.name, of_stacks)) is not None:
+        if (name := _without(path.name, stack_ends)) is not None:
             _put(volumes, name, path)
-        elif (name := _without(path.name, of_trees)) is not None:
-            _put(trees, _without(name, of_stacks) or name, path)
+        elif (name := _without(path.name, swc_ends)) is not None:
+            _put(trees, _without(name, stack_ends) or name, path)
     if not volumes:
-        raise ValueError(f"{root}: no file ends in {', '.join(of_stacks)} (folders below are not searched)")
+        raise ValueError(f"{root}: no file ends in {', '.join(stack_ends)} (folders below are not searched)")
     if lonely := sorted(trees[name].name for name in set(trees) - set(volumes)):
-        _log.warning("%s: SWC files without a stack of their name: %s", root, ", ".join(lonely))
+        logger.warning("%s: SWC files without a stack of their name: %s", root, ", ".join(lonely))
     sizes = _sizes(volumes, spacing)
     return [Stack(name, volumes[name], trees.get(name), sizes[name]) for name in sorted(volumes)]
 
@@ -114,11 +124,15 @@ def _longest_first(suffixes: str | Iterable[str]) -> list[str]:
 
 
 def _without(name: str, suffixes: list[str]) -> str | None:
-    """What is left of a name without its suffix; None where none fits or nothing is left."""
-    return next((name[: -len(s)] for s in suffixes if name.lower().endswith(s.lower()) and len(name) > len(s)), None)
+    """Return a name without its suffix; None where no suffix fits or nothing would be left."""
+    for suffix in suffixes:
+        if name.lower().endswith(suffix.lower()) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return None
 
 
 def _put(files: dict[str, Path], name: str, path: Path) -> None:
+    """Add a file under a name that is still free."""
     if name in files:
         raise ValueError(f"two files are called {name}: {files[name]} and {path}; name suffixes that tell them apart")
     files[name] = path
@@ -127,12 +141,16 @@ def _put(files: dict[str, Path], name: str, path: Path) -> None:
 def _sizes(
     volumes: Mapping[str, Path], spacing: Sequence[float] | Mapping[str, Sequence[float]] | None
 ) -> dict[str, Spacing | None]:
-    """The voxel size of every stack, as given or stated."""
-    given = spacing if isinstance(spacing, Mapping) else dict.fromkeys(volumes, spacing) if spacing is not None else {}
-    if unknown := sorted(set(given) - set(volumes)):
-        raise ValueError(f"spacing is given for {', '.join(unknown)}, but the stacks are {', '.join(sorted(volumes))}")
-    sizes: dict[str, Spacing | None] = {name: check_spacing(size) for name, size in given.items()}
-    asked = []
+    """Return the voxel size of every stack, as given or stated; None for a damaged file."""
+    if spacing is None:
+        spacing = {}
+    elif not isinstance(spacing, Mapping):
+        spacing = dict.fromkeys(volumes, spacing)
+    if unknown := sorted(set(spacing) - set(volumes)):
+        known = ", ".join(sorted(volumes))
+        raise ValueError(f"spacing must be of stacks among {known}, got {', '.join(unknown)}")
+    sizes: dict[str, Spacing | None] = {name: check_spacing(size) for name, size in spacing.items()}
+    missing = []
     for name, path in volumes.items():
         try:
             stated = read_spacing(path)
@@ -141,12 +159,12 @@ def _sizes(
             continue
         size = sizes.setdefault(name, stated)
         if size is None:
-            asked.append(name)
+            missing.append(name)
         elif stated is not None and not np.allclose(size, stated, rtol=0.01):
-            _log.warning("%s: spacing %s is used as given, the file states %s", path, size, stated)
-    if asked:
+            logger.warning("%s: spacing %s is used as given, the file states %s", path, size, stated)
+    if missing:
         raise ValueError(
-            f"no voxel size is stated in the files of {', '.join(sorted(asked))}: give spacing=(z, y, x) in µm, or a "
-            f'dict such as {{"{min(asked)}": (0.5, 0.2, 0.2)}}'
+            f"no voxel size is stated in the files of {', '.join(sorted(missing))}: give spacing=(z, y, x) "
+            f'in µm, or a dict such as {{"{min(missing)}": (0.5, 0.2, 0.2)}}'
         )
     return sizes

@@ -5,6 +5,8 @@ before children and ids 1..n, as Vaa3D, SNT, neuTube and NeuroM expect. The tree
 :mod:`neurokd.data.tree`; the rules at https://swc-specification.readthedocs.io.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import warnings
@@ -16,48 +18,43 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from neurokd.data.files import existing_file, writing_to
-from neurokd.data.rasterise import rasterise
 from neurokd.data.tree import Tree
 
-__all__ = ["Tree", "rasterise", "read_swc", "write_swc"]
+__all__ = ["read_swc", "write_swc"]
 
-FIELDS = ("id", "type", "x", "y", "z", "radius", "parent")
+_FIELDS = ("id", "type", "x", "y", "z", "radius", "parent")
 _LARGEST = 1e100  # far beyond any neuron, and squares of distances are still finite
 
 
-def read_swc(path: str | os.PathLike, *, repair: bool = False) -> Tree:
+def read_swc(path: str | os.PathLike[str], *, repair: bool = False) -> Tree:
     """Read a tree from an SWC file.
 
-    Windows line ends, a byte order mark, blank lines, columns after the seventh, ids with gaps or from 0
-    and children before their parents are all taken as they come; nodes are sorted parents first.
+    Windows line ends, a byte order mark, blank lines, columns after the seventh, ids with gaps or from 0 and
+    children before their parents are accepted. Nodes are sorted parents first. Any negative parent means a
+    root.
 
     Parameters
     ----------
     path
         The file.
     repair
-        Mend, with a warning, what would otherwise be an error and can be mended without guessing much:
-        several roots (each further one is tied to the nearest node of the trees before it), two nodes that
-        are each other's parent where the root should be (the one with the lower id becomes the root),
-        negative radii (0 instead).
+        Mend three errors, with a warning: several roots (each further one is tied to the nearest node of the
+        trees before it), two nodes that are each other's parent where the root should be (the one with the
+        lower id becomes the root), and negative radii (they become 0).
 
     Returns
     -------
     Tree
-        In the file's own unit.
+        The tree in the file's own unit.
 
     Raises
     ------
     FileNotFoundError
-        No such file.
+        There is no such file.
     ValueError
-        No nodes; too few fields; a field that is not a number of at most 1e100 (or, for id, type and parent, not
-        an integer); a duplicated id; a parent that is not in the file; a cycle; several roots; a negative
-        radius. Names file and line.
-
-    Notes
-    -----
-    Any negative parent means a root.
+        There are no nodes; a line has too few fields, or one that is not a number of at most 1e100 (for id,
+        type and parent: not an integer); an id comes twice; a parent is not in the file; there is a cycle,
+        several roots or a negative radius. The message names file and line.
     """
     path = existing_file(path)
     comments, nodes = _read_nodes(path)
@@ -101,15 +98,17 @@ def read_swc(path: str | os.PathLike, *, repair: bool = False) -> Tree:
     return Tree.from_nodes(xyz, radius, parent, types, comments=comments)
 
 
-def write_swc(path: str | os.PathLike, tree: Tree, *, comments: Sequence[str] = (), overwrite: bool = False) -> Path:
+def write_swc(
+    path: str | os.PathLike[str], tree: Tree, *, comments: Sequence[str] = (), overwrite: bool = False
+) -> Path:
     """Write a tree as SWC: ids 1..n in the tree's order, numbers with four decimals.
 
     Parameters
     ----------
     path
-        The file; its folder is made if need be.
+        The file to write; its folder is made if need be. The file appears whole or not at all.
     tree
-        What to write; its own comments come first.
+        The tree; its own comments come first.
     comments
         Further header lines, without `#`.
     overwrite
@@ -118,15 +117,16 @@ def write_swc(path: str | os.PathLike, tree: Tree, *, comments: Sequence[str] = 
     Returns
     -------
     Path
-        Of the file, which appears only once it is complete.
+        The file.
 
     Raises
     ------
     FileExistsError
         The file exists and `overwrite` is false.
     """
-    columns = " ".join(FIELDS)
-    header = [line for comment in (*tree.comments, *comments) for line in comment.splitlines() if line != columns]
+    columns = " ".join(_FIELDS)
+    header = [line for comment in (*tree.comments, *comments) for line in comment.splitlines()]
+    header = [line for line in header if line != columns]
     lines = [f"# {line}".rstrip() for line in (*header, columns)]
     parent_id = np.where(tree.parent < 0, -1, tree.parent + 1)
     for i, (x, y, z) in enumerate(tree.xyz):
@@ -136,9 +136,11 @@ def write_swc(path: str | os.PathLike, tree: Tree, *, comments: Sequence[str] = 
     return Path(path)
 
 
-def _read_nodes(path: Path) -> tuple[list[str], dict[int, tuple]]:
-    """The comments, and the seven numbers of every node by the number of its line."""
-    comments, nodes, line_of = [], {}, {}
+def _read_nodes(path: Path) -> tuple[list[str], dict[int, tuple[float, ...]]]:
+    """Return the comments, and the seven numbers of every node by the number of its line."""
+    comments: list[str] = []
+    nodes: dict[int, tuple[float, ...]] = {}
+    line_of: dict[float, int] = {}  # by id
     # Comments may be in any encoding, the numbers are ASCII in all of them.
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.split("\n"), start=1):
@@ -155,32 +157,32 @@ def _read_nodes(path: Path) -> tuple[list[str], dict[int, tuple]]:
     return comments, nodes
 
 
-def _parse(line: str, where: str) -> tuple[int, int, float, float, float, float, int]:
-    """The seven numbers of one line."""
+def _parse(line: str, where: str) -> tuple[float, ...]:
+    """Return the seven numbers of one line; id, type and parent are integers."""
     fields = line.split("#")[0].split()
     if len(fields) < 7:
-        raise ValueError(f"{where}: {len(fields)} fields, need seven ({' '.join(FIELDS)})")
+        raise ValueError(f"{where}: {len(fields)} fields, need seven ({' '.join(_FIELDS)})")
     numbers = []
-    for name, text in zip(FIELDS, fields, strict=False):
+    for name, text in zip(_FIELDS, fields, strict=False):
         try:
             number = math.nan if "_" in text else float(text)  # Python would read 1_0 as 10
         except ValueError:
             number = math.nan
         if not abs(number) <= _LARGEST:
-            raise ValueError(f"{where}: {name} is {text[:40]!r}, not a number from -{_LARGEST:g} to {_LARGEST:g}")
+            raise ValueError(f"{where}: {name} must be a number of at most {_LARGEST:g}, got {text[:40]!r}")
         if name in ("id", "type", "parent"):
             if not number.is_integer() or abs(number) > 2**53:  # beyond that, floats skip integers
-                raise ValueError(f"{where}: {name} is {text[:40]!r}, not an integer")
+                raise ValueError(f"{where}: {name} must be an integer, got {text[:40]!r}")
             number = int(number)
         numbers.append(number)
     if numbers[0] < 0:
-        raise ValueError(f"{where}: id is {numbers[0]}, must be >= 0")
+        raise ValueError(f"{where}: id must be >= 0, got {numbers[0]}")
     return tuple(numbers)
 
 
 def _find_cycle(parent: NDArray[np.int64]) -> list[int]:
-    """The rows of one cycle, from child to parent; empty if there is none."""
-    seen = np.full(len(parent), -1)  # the walk that came by
+    """Return the rows of one cycle, from child to parent; none if there is no cycle."""
+    seen = np.full(len(parent), -1)  # the row where the walk that came by had started
     for start in range(len(parent)):
         path, row = [], start
         while row >= 0 and seen[row] < 0:
@@ -199,6 +201,6 @@ def _tie_roots(xyz: NDArray[np.float64], parent: NDArray[np.int64], roots: NDArr
         tree_of = np.where(parent[tree_of] < 0, tree_of, tree_of[np.maximum(parent[tree_of], 0)])
     parent = parent.copy()
     for root in roots[1:]:
-        before = np.flatnonzero(tree_of < root)
-        parent[root] = before[cKDTree(xyz[before]).query(xyz[root])[1]]
+        earlier = np.flatnonzero(tree_of < root)  # nodes of the trees before this one
+        parent[root] = earlier[cKDTree(xyz[earlier]).query(xyz[root])[1]]
     return parent

@@ -8,6 +8,8 @@ the other, and the point (0, 0, 0) is the centre of the first voxel. Reading and
 :mod:`neurokd.data.swc`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +17,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from neurokd.data.volume import check_spacing
 
 __all__ = ["Tree"]
 
@@ -58,18 +62,18 @@ class Tree:
         object.__setattr__(self, "comments", tuple(self.comments))
         n = len(self.parent) if self.parent.ndim == 1 else 0
         if n == 0:
-            raise ValueError("a tree needs at least one node")
+            raise ValueError(f"parent must have the shape (n,), n >= 1, got {self.parent.shape}")
         if self.xyz.shape != (n, 3) or self.radius.shape != (n,) or self.type.shape != (n,):
             raise ValueError(
-                f"{n} parents need xyz ({n}, 3), radius ({n},) and type ({n},); "
-                f"got {self.xyz.shape}, {self.radius.shape}, {self.type.shape}"
+                f"xyz, radius and type must have the shapes ({n}, 3), ({n},) and ({n},) for {n} parents, "
+                f"got {self.xyz.shape}, {self.radius.shape} and {self.type.shape}"
             )
         if not (np.isfinite(self.xyz).all() and np.isfinite(self.radius).all()):
-            raise ValueError("coordinates and radii must be finite")
+            raise ValueError("xyz and radius must be finite, got NaN or infinity")
         if (self.radius < 0).any():
-            raise ValueError(f"radii must be >= 0, got {self.radius.min()}")
+            raise ValueError(f"radius must be >= 0, got {self.radius.min()}")
         if self.parent[0] != -1 or (self.parent[1:] < 0).any() or (self.parent[1:] >= np.arange(1, n)).any():
-            raise ValueError("nodes must be sorted parents first, with one root (parent -1) in row 0")
+            raise ValueError("nodes must be sorted parents first, the root (parent -1) in row 0; use from_nodes")
 
     @classmethod
     def from_nodes(
@@ -80,15 +84,17 @@ class Tree:
         type: ArrayLike,
         *,
         comments: Sequence[str] = (),
-    ) -> "Tree":
+    ) -> Tree:
         """Make a tree of nodes in any order.
 
-        An order that is already right is kept; otherwise depth first, which keeps branches together.
+        An order that is already right is kept. Otherwise nodes are sorted depth first, which keeps branches
+        together.
 
         Parameters
         ----------
         xyz, radius, parent, type, comments
-            As of a tree, but parents may come after their children, and the root may be anywhere.
+            Columns as in :class:`Tree`, but parents may come after their children, and the root may be
+            anywhere.
 
         Returns
         -------
@@ -98,16 +104,16 @@ class Tree:
         Raises
         ------
         ValueError
-            Not exactly one root, a parent that is no row, nodes that the root does not reach (a cycle), or what is
-            wrong with any tree.
+            There is not exactly one root, a parent is no row, the root does not reach all nodes (a cycle), or
+            an error of :class:`Tree`.
         """
         parent = np.maximum(np.asarray(parent, dtype=np.int64), -1)
         order = _parents_first(parent)
         row = np.empty(len(order) + 1, dtype=np.int64)
         row[order] = np.arange(len(order))
         row[-1] = -1  # the root's parent, -1, picks this last entry and stays -1
-        columns = (np.asarray(column)[order] for column in (xyz, radius, row[parent], type))
-        return cls(*columns, comments=tuple(comments))
+        xyz, radius, type = np.asarray(xyz)[order], np.asarray(radius)[order], np.asarray(type)[order]
+        return cls(xyz, radius, row[parent][order], type, tuple(comments))
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -133,6 +139,15 @@ class Tree:
         return float(self.edge_lengths.sum())
 
     @cached_property
+    def path_lengths(self) -> NDArray[np.float64]:
+        """(n,) lengths of the way from each node to the root along the tree, voxels."""
+        # Each node knows the way to an ancestor; in every round it adds the way that this ancestor knows.
+        path, above = np.r_[0.0, self.edge_lengths], np.maximum(self.parent, 0)
+        while above.any():
+            path, above = path + path[above], above[above]
+        return path
+
+    @cached_property
     def n_children(self) -> NDArray[np.int64]:
         """(n,) number of children of each node."""
         return np.bincount(self.parent[1:], minlength=len(self))
@@ -148,8 +163,9 @@ class Tree:
         return 1 + np.flatnonzero(self.n_children[1:] >= 2)
 
     def segments(self) -> list[NDArray[np.int64]]:
-        """The unbranched runs: rows from root or bifurcation to the next bifurcation or tip, both
-        included.
+        """Return the unbranched runs: rows from root or bifurcation to the next bifurcation or tip.
+
+        Both ends are included.
         """
         runs = []
         for end in sorted([*self.bifurcations, *self.tips]):
@@ -159,36 +175,58 @@ class Tree:
             runs.append(np.array(run[::-1]))
         return runs
 
-    def scale(self, factors_xyz: Sequence[float]) -> "Tree":
+    def scale(self, factors_xyz: Sequence[float]) -> Tree:
         """Stretch by a factor per axis.
 
         Parameters
         ----------
         factors_xyz
-            Three factors > 0, `x y z`; a spacing `(z, y, x)` is reversed first: ``spacing[::-1]``.
+            Three factors > 0, `x y z`. For voxels to µm see :meth:`to_microns`.
 
         Returns
         -------
         Tree
-            Radii stretched by the factors' geometric mean.
+            The stretched tree; its radii are multiplied by the factors' geometric mean.
 
         Raises
         ------
         ValueError
-            Not three factors > 0.
+            `factors_xyz` is not three numbers > 0.
         """
         factors = np.asarray(factors_xyz, dtype=np.float64)
         if factors.shape != (3,) or not (factors > 0).all():
             raise ValueError(f"factors_xyz must be three numbers > 0, got {factors_xyz}")
         return replace(self, xyz=self.xyz * factors, radius=self.radius * np.prod(factors) ** (1 / 3))
 
-    def translate(self, offset_xyz: Sequence[float]) -> "Tree":
+    def to_microns(self, spacing: Sequence[float]) -> Tree:
+        """Return the tree in µm, given in voxels.
+
+        Parameters
+        ----------
+        spacing
+            Voxel size ``(z, y, x)``, µm, in the order of a volume's axes.
+
+        Returns
+        -------
+        Tree
+            Points in µm; radii multiplied by the cube root of a voxel's volume. A comment states the voxel size.
+
+        Raises
+        ------
+        ValueError
+            Not three sizes > 0.
+        """
+        spacing = check_spacing(spacing)
+        note = f"x y z and radius in µm: scaled by a voxel size of {spacing} µm (z, y, x)"
+        return replace(self.scale(spacing[::-1]), comments=(*self.comments, note))
+
+    def translate(self, offset_xyz: Sequence[float]) -> Tree:
         """Move by an offset.
 
         Parameters
         ----------
         offset_xyz
-            `x y z`, voxels.
+            Offset `x y z`, voxels.
 
         Returns
         -------
@@ -197,7 +235,7 @@ class Tree:
         """
         return replace(self, xyz=self.xyz + np.asarray(offset_xyz, dtype=np.float64))
 
-    def mirror(self, axis: Literal["x", "y", "z"], size: int) -> "Tree":
+    def mirror(self, axis: Literal["x", "y", "z"], size: int) -> Tree:
         """Mirror within a volume: coordinate c becomes size - 1 - c.
 
         Vaa3D counts the rows of a TIFF from the bottom, so its trees are mirrored in y against the array.
@@ -205,9 +243,9 @@ class Tree:
         Parameters
         ----------
         axis
-            Along which to mirror.
+            Axis along which to mirror.
         size
-            Of the volume along that axis, voxels.
+            Size of the volume along that axis, voxels.
 
         Returns
         -------
@@ -217,7 +255,7 @@ class Tree:
         Raises
         ------
         ValueError
-            No such axis.
+            `axis` is none of the three.
         """
         if axis not in ("x", "y", "z"):
             raise ValueError(f"axis must be 'x', 'y' or 'z', got {axis!r}")
@@ -227,20 +265,20 @@ class Tree:
         note = f"mirrored: {axis} -> {size - 1} - {axis}"
         return replace(self, xyz=xyz, comments=(*self.comments, note))
 
-    def resample(self, step: float) -> "Tree":
+    def resample(self, step: float) -> Tree:
         """Space the nodes evenly along every unbranched run.
 
         Parameters
         ----------
         step
-            Largest distance between neighbouring nodes along the path, voxels, > 0. Longer than the old spacing,
-            it cuts corners.
+            Largest distance between neighbouring nodes along the path, voxels, > 0. A step longer than the
+            old spacing cuts corners.
 
         Returns
         -------
         Tree
-            Root, bifurcations and tips stay where they are; radii are interpolated along the path; a new node takes
-            the type of the old node at or after it.
+            Root, bifurcations and tips stay where they are; radii are interpolated along the path; a new node
+            takes the type of the old node at or after it.
 
         Raises
         ------
@@ -252,31 +290,32 @@ class Tree:
         xyz, radius, parent, type_ = [self.xyz[:1]], [self.radius[:1]], [np.array([-1])], [self.type[:1]]
         new_row, n = {0: 0}, 1  # where the ends of the runs went
         for run in self.segments():
-            along = np.r_[0.0, np.cumsum(self.edge_lengths[run[1:] - 1])]
-            at = np.linspace(0, along[-1], max(1, int(np.ceil(along[-1] / step - 1e-9))) + 1)[1:]
-            xyz.append(np.stack([np.interp(at, along, column) for column in self.xyz[run].T], axis=1))
-            radius.append(np.interp(at, along, self.radius[run]))
-            type_.append(self.type[run[1:]][np.searchsorted(along[1:], at - 1e-9).clip(max=len(run) - 2)])
-            parent.append(np.r_[new_row[run[0]], np.arange(n, n + len(at) - 1)])
-            n += len(at)
+            old = np.r_[0.0, np.cumsum(self.edge_lengths[run[1:] - 1])]  # path length at each old node
+            pieces = max(1, int(np.ceil(old[-1] / step - 1e-9)))
+            new = np.linspace(0, old[-1], pieces + 1)[1:]  # path length at each new node
+            xyz.append(np.stack([np.interp(new, old, column) for column in self.xyz[run].T], axis=1))
+            radius.append(np.interp(new, old, self.radius[run]))
+            type_.append(self.type[run[1:]][np.searchsorted(old[1:], new - 1e-9).clip(max=len(run) - 2)])
+            parent.append(np.r_[new_row[run[0]], np.arange(n, n + len(new) - 1)])
+            n += len(new)
             new_row[run[-1]] = n - 1
-        columns = (np.concatenate(parts) for parts in (xyz, radius, parent, type_))
-        return Tree(*columns, comments=self.comments)
+        nodes = np.concatenate(xyz), np.concatenate(radius), np.concatenate(parent), np.concatenate(type_)
+        return Tree(*nodes, comments=self.comments)
 
 
 def _parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows in an order in which every parent comes before its children."""
+    """Return the rows in an order in which every parent comes before its children."""
     roots = np.flatnonzero(parent < 0)
     if len(roots) != 1:
-        raise ValueError(f"a tree has one root, got {len(roots)}")
+        raise ValueError(f"parent must have one root (a negative entry), got {len(roots)}")
     if (parent >= len(parent)).any():
-        raise ValueError(f"parent {parent.max()} is not a row of {len(parent)} nodes")
+        raise ValueError(f"parent must be < {len(parent)}, the number of nodes, got {parent.max()}")
     if roots[0] == 0 and (parent < np.arange(len(parent))).all():
         return np.arange(len(parent))
     children: list[list[int]] = [[] for _ in parent]
-    for row, above in enumerate(parent):
-        if above >= 0:
-            children[above].append(row)
+    for row, parent_row in enumerate(parent):
+        if parent_row >= 0:
+            children[parent_row].append(row)
     order, stack = [], [int(roots[0])]
     while stack:
         order.append(stack.pop())

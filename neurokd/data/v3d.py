@@ -10,6 +10,8 @@ Early files have sizes of 2 bytes each, so a header of 35 bytes (TeraStitcher's 
 header that agrees with the size of the file is the right one; nothing is allocated before one does.
 """
 
+from __future__ import annotations
+
 import os
 import struct
 from math import prod
@@ -29,7 +31,7 @@ _HEADER = len(_KEY) + 3  # without the sizes
 _TYPES = {1: "u1", 2: "u2", 4: "f4"}
 
 
-def read_v3draw(path: str | os.PathLike) -> NDArray[Any]:
+def read_v3draw(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read a v3draw file.
 
     Parameters
@@ -52,10 +54,10 @@ def read_v3draw(path: str | os.PathLike) -> NDArray[Any]:
     path = existing_file(path)
     endian, width, sizes = read_head(path, _KEY)
     if width not in _TYPES:
-        raise ValueError(f"{path}: {width} bytes per sample, should be 1, 2 or 4")
+        raise ValueError(f"{path}: bytes per sample must be 1, 2 or 4, got {width}")
     size = path.stat().st_size
 
-    says = []
+    announced = []
     for code, header in (("4i", _HEADER + 16), ("4h", _HEADER + 8)):
         if len(sizes) < header - _HEADER:
             continue
@@ -64,21 +66,28 @@ def read_v3draw(path: str | os.PathLike) -> NDArray[Any]:
             data = np.fromfile(path, dtype=endian + _TYPES[width], offset=header)
             stack = data.astype(data.dtype.newbyteorder("="), copy=False).reshape(channels, z, y, x)
             return stack[0] if channels == 1 else stack
-        says.append(f"x={x} y={y} z={z} channels={channels}")
+        announced.append(f"x={x} y={y} z={z} channels={channels}")
     raise ValueError(
-        f"{path}: {size} bytes do not hold {width}-byte samples of {' or '.join(says)}: cut short or damaged"
+        f"{path}: {size} bytes do not hold {width}-byte samples of {' or '.join(announced)}: cut short or damaged"
     )
 
 
 def read_head(path: Path, key: bytes) -> tuple[str, int, bytes]:
     """Read the part of the header that v3draw and v3dpbd share.
 
+    Parameters
+    ----------
+    path
+        The file.
+    key
+        First bytes of every file of the format.
+
     Returns
     -------
     str
         Byte order as `struct` writes it.
     int
-        What is said of the bytes per sample.
+        Bytes per sample, as the header states them.
     bytes
         The sizes, x first: 16 bytes, or what there is of them.
 
@@ -95,20 +104,20 @@ def read_head(path: Path, key: bytes) -> tuple[str, int, bytes]:
     mark, sizes = head[len(key) : len(key) + 1], head[_HEADER:]
     endian = {b"L": "<", b"B": ">"}.get(mark)
     if endian is None:
-        raise ValueError(f"{path}: byte order is {mark!r}, should be b'L' or b'B'")
+        raise ValueError(f"{path}: byte order must be b'L' or b'B', got {mark!r}")
     if len(sizes) < 8:
         raise ValueError(f"{path}: cut short within its header ({len(head)} bytes)")
     (width,) = struct.unpack_from(f"{endian}h", head, len(key) + 1)
     return endian, width, sizes
 
 
-def write_v3draw(path: str | os.PathLike, volume: ArrayLike, *, overwrite: bool = False) -> Path:
+def write_v3draw(path: str | os.PathLike[str], volume: ArrayLike, *, overwrite: bool = False) -> Path:
     """Write one channel as little-endian v3draw.
 
     Parameters
     ----------
     path
-        Where to; the file appears whole or not at all.
+        The file to write. It appears whole or not at all.
     volume
         Array ``z y x``. Masks become 0/255; other integers must fit uint16; floats become float32.
     overwrite
@@ -117,7 +126,7 @@ def write_v3draw(path: str | os.PathLike, volume: ArrayLike, *, overwrite: bool 
     Returns
     -------
     Path
-        Of the file.
+        The file.
 
     Raises
     ------

@@ -1,7 +1,9 @@
-"""Volumes in memory: what counts as one, and the one intensity scaling.
+"""Volumes in memory: what counts as one.
 
 A volume is a numpy array with axes ``z y x``; its spacing is ``(z, y, x)`` in µm.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Spacing", "check_mask", "check_spacing", "check_volume", "scale_intensity", "storable"]
+__all__ = ["Spacing", "check_mask", "check_spacing", "check_volume", "storable"]
 
 Spacing = tuple[float, float, float]
 
@@ -47,16 +49,45 @@ def check_volume(volume: ArrayLike, *, name: str = "volume") -> NDArray[Any]:
     return array
 
 
-def check_mask(mask: ArrayLike, *, shape: tuple[int, ...], name: str = "mask") -> NDArray[np.bool_]:
-    """Return `mask` as booleans if it has that shape and two values of which one is 0; else ``ValueError``."""
-    array = np.asarray(mask)
-    if array.shape != tuple(shape):
+def check_mask(mask: ArrayLike, *, shape: tuple[int, ...] | None = None, name: str = "mask") -> NDArray[np.bool_]:
+    """Return a mask as booleans; the one definition of a mask in this package.
+
+    Parameters
+    ----------
+    mask
+        (z, y, x) booleans, or whole numbers of any type of which 0 is background and all others are foreground.
+    shape
+        Shape of the volume that the mask belongs to; None: any.
+    name
+        What the errors call it.
+
+    Returns
+    -------
+    NDArray[bool]
+        (z, y, x), True for foreground.
+
+    Raises
+    ------
+    ValueError
+        Not three axes, another shape, or numbers that are no mask: probabilities, negative numbers, NaN.
+    """
+    array = check_volume(mask, name=name)
+    if shape is not None and array.shape != tuple(shape):
         raise ValueError(f"{name} has shape {array.shape}, its volume {tuple(shape)}")
-    if array.dtype != bool and not np.isin(array, (0, array.max())).all():
+    return foreground(array, name=name)
+
+
+def foreground(array: NDArray[Any], *, name: str) -> NDArray[np.bool_]:
+    """Return where the numbers of a mask of any shape are not 0; see :func:`check_mask` for what is a mask."""
+    if array.dtype.kind in "bu":
+        return array != 0
+    odd = array[(array < 0) | (array != np.floor(array))]
+    if odd.size:
         raise ValueError(
-            f"{name} is not boolean: it has values other than 0 and {array.max()}; compare it with a threshold first"
+            f"{name} must be boolean, or hold whole numbers of which 0 is background, "
+            f"got {array.dtype} with {odd[0]}; compare probabilities with a threshold first"
         )
-    return array.astype(bool)
+    return array != 0
 
 
 def check_spacing(spacing: Sequence[float]) -> Spacing:
@@ -68,47 +99,6 @@ def check_spacing(spacing: Sequence[float]) -> Spacing:
     if not all(np.isfinite(size) and size > 0 for size in (z, y, x)):
         raise ValueError(f"spacing must be three positive numbers (z, y, x) in µm, got {spacing!r}")
     return z, y, x
-
-
-def scale_intensity(volume: ArrayLike, *, percentiles: tuple[float, float] = (0.0, 99.5)) -> NDArray[np.float32]:
-    """Scale intensities to [0, 1], in training and in inference alike.
-
-    Many published stacks have their background set to exactly zero (99.9 % of the voxels of the fly neuron),
-    where percentiles over all voxels say nothing. So they are taken over the voxels that are *not* zero, and
-    zeros stay zero. Only where there are negative values is zero a value like any other.
-
-    Parameters
-    ----------
-    volume
-        Array ``z y x`` of any real type.
-    percentiles
-        The two percentiles that become 0 and 1; what lies outside is clipped.
-
-    Returns
-    -------
-    NDArray[float32]
-        (z, y, x) in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        Not a volume, not finite, the same value everywhere, or percentiles that are not 0 <= low < high <= 100.
-    """
-    volume = check_volume(volume)
-    low, high = percentiles
-    if not 0 <= low < high <= 100:
-        raise ValueError(f"percentiles must be 0 <= low < high <= 100, got {percentiles}")
-    least, most = volume.min(), volume.max()
-    if least == most:
-        raise ValueError(f"volume is constant: every voxel is {least}")
-    # float64 only where float32 is too coarse for the type
-    scaled = volume.astype(np.result_type(volume, np.float32))
-    dark, bright = np.percentile(scaled if least < 0 else scaled[scaled != 0], percentiles).tolist()
-    if dark >= bright:  # nearly all voxels alike (a mask, say): fall back on the whole range, zero included
-        dark, bright = min(float(least), 0.0), float(most)
-    scaled -= dark
-    scaled /= bright - dark
-    return np.clip(scaled, 0, 1, out=scaled).astype(np.float32, copy=False)
 
 
 def storable(volume: ArrayLike) -> NDArray[Any]:

@@ -40,6 +40,14 @@ class SegmenterConfig:
     ridges
         Scales, voxels, of the curvatures that the hybrid decoder sees beside the volume, see
         :class:`neurokd.models.ridge.HessianRidges`; none: the volume alone.
+    norm
+        Normalisation of the hybrid decoder: ``"group"`` over each window, or ``"renorm"`` by averages over the
+        training, see :class:`neurokd.models.renorm.BatchRenorm3d`.
+    dropout
+        Share of the hybrid decoder's input channels (the volume and its curvatures) that each training step leaves out.
+    gamma
+        Power to which the scaled volume is raised first. Below 1, dim neurites come closer to bright ones; at 0.5 shot
+        noise is the same at every brightness.
     balance_prefix, attention
         See :class:`neurokd.models.vit.ViT3D`.
     tube
@@ -53,12 +61,15 @@ class SegmenterConfig:
     """
 
     vit: ViTConfig
-    token: tuple[int, int, int]
-    window: tuple[int, int, int]
-    taps: tuple[int, ...] | None
+    token: tuple[int, int, int] = (4, 8, 8)
+    window: tuple[int, int, int] = (16, 96, 96)
+    taps: tuple[int, ...] | None = None
     decoder: str = "hybrid"
     width: int = 16
     ridges: tuple[float, ...] = ()
+    norm: str = "group"
+    dropout: float = 0.0
+    gamma: float = 1.0
     balance_prefix: bool = True
     attention: str = "volume"
     tube: TubeConfig | None = None
@@ -85,6 +96,12 @@ class SegmenterConfig:
             raise ValueError(f"decoder is {self.decoder!r}; it must be 'plain' or 'hybrid'")
         if self.ridges and self.decoder == "plain":
             raise ValueError(f"ridges are {self.ridges}; the plain decoder sees tokens only, so they must be empty")
+        if self.norm not in ("group", "renorm"):
+            raise ValueError(f"norm must be 'group' or 'renorm', got {self.norm!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be a share in [0, 1), got {self.dropout}")
+        if not self.gamma > 0:
+            raise ValueError(f"gamma must be positive, got {self.gamma}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; it must lie between 0 and 1")
 

@@ -21,17 +21,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neurokd.models.config import SegmenterConfig
+from neurokd.models.renorm import BatchRenorm3d
 from neurokd.models.ridge import HessianRidges
 
 __all__ = ["DECODERS", "HybridDecoder", "PlainDecoder"]
 
 
-def conv_block(channels_in: int, channels_out: int, *, layers: int = 2) -> nn.Sequential:
-    """Convolutions of 3 x 3 x 3 voxels, each with GroupNorm and GELU."""
+NORMS = {"group": lambda channels: nn.GroupNorm(8, channels), "renorm": BatchRenorm3d}
+
+
+def conv_block(channels_in: int, channels_out: int, *, norm: str, layers: int = 2) -> nn.Sequential:
+    """Return convolutions of 3 x 3 x 3 voxels, each with a normalisation (a key of `NORMS`) and GELU."""
     channels = [channels_in] + [channels_out] * layers
     return nn.Sequential(
         *(
-            nn.Sequential(nn.Conv3d(i, o, 3, padding=1, bias=False), nn.GroupNorm(8, o), nn.GELU())
+            nn.Sequential(nn.Conv3d(i, o, 3, padding=1, bias=False), NORMS[norm](o), nn.GELU())
             for i, o in itertools.pairwise(channels)
         )
     )
@@ -66,19 +70,20 @@ class HybridDecoder(nn.Module):
         super().__init__()
         widths = [config.width * 2**i for i in range(3)]
         self.ridges = HessianRidges(config.ridges)
+        self.dropout = nn.Dropout3d(config.dropout)  # whole channels
         channels = [self.ridges.channels, *widths]
-        self.down = nn.ModuleList(conv_block(i, o) for i, o in itertools.pairwise(channels))
+        self.down = nn.ModuleList(conv_block(i, o, norm=config.norm) for i, o in itertools.pairwise(channels))
         # Shallow taps go to the finer scales, the deepest to the coarsest; with one tap, all get that.
         self.source = [round(i * (len(config.taps) - 1) / 2) for i in range(3)]
         self.project = nn.ModuleList(nn.Conv3d(config.vit.dim, width, 1) for width in widths)
         self.gate = nn.ParameterList(nn.Parameter(torch.full((width, 1, 1, 1), 0.1)) for width in widths)
         self.narrow = nn.ModuleList(nn.Conv3d(2 * width, width, 1) for width in widths[:2])
-        self.up = nn.ModuleList(conv_block(width, width, layers=1) for width in widths[:2])
+        self.up = nn.ModuleList(conv_block(width, width, norm=config.norm, layers=1) for width in widths[:2])
         self.head = nn.Conv3d(widths[0], 1, 1)
 
     def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
         """Map the volume ``b 1 z y x`` and token maps ``b d z y x`` to logits ``b 1 z y x``."""
-        scales, x = [], self.ridges(volume)
+        scales, x = [], self.dropout(self.ridges(volume))
         for scale, block in enumerate(self.down):
             if scale:
                 x = F.max_pool3d(x, [min(2, n) for n in x.shape[2:]])

@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import rearrange
@@ -27,7 +27,6 @@ from neurokd.models.decoders import DECODERS
 from neurokd.models.families import vit_config
 from neurokd.models.storage import model_folder, read_model, write_model
 from neurokd.models.transfer import transfer_weights
-from neurokd.models.tube_kernel import TubeConfig
 from neurokd.models.tubular import add_tubes
 from neurokd.models.vit import ViT3D, ViTConfig, pad_to_tokens
 
@@ -71,17 +70,9 @@ class NeuronSegmenter(nn.Module):
         teacher: Teacher,
         *,
         inflation: str = "center",
-        token: tuple[int, int, int] = (4, 8, 8),
         preset: str = "small",
-        decoder: str = "hybrid",
-        window: tuple[int, int, int] = (16, 96, 96),
-        taps: Sequence[int] | None = None,
-        width: int | None = None,
-        ridges: Sequence[float] = (),
-        balance_prefix: bool = True,
-        attention: str = "volume",
-        tube: TubeConfig | None = None,
         generator: torch.Generator | None = None,
+        **settings: Any,
     ) -> NeuronSegmenter:
         """Make a student with the teacher's architecture and, unless ``inflation="scratch"``, its knowledge.
 
@@ -91,29 +82,14 @@ class NeuronSegmenter(nn.Module):
             From :func:`neurokd.models.teacher.load_teacher`.
         inflation
             ``"center"``, ``"average"`` (arXiv:2405.02686), or ``"scratch"``: same model, random weights, the control.
-        token
-            Voxels (z, y, x) of a token. A token of 8 x 8 voxels under a teacher of patch 14 sees what the teacher
-            sees on slices magnified 1.75 times.
         preset
             A key of :data:`PRESETS`.
-        decoder
-            ``"plain"`` (tokens only) or ``"hybrid"``.
-        window
-            Size (z, y, x) in voxels of the crops it will be trained on; inference takes windows of that size.
-        taps
-            Blocks whose tokens the decoder sees, and behind which none is computed; three by default.
-        width
-            Channels of the decoder at full resolution, a multiple of 8; by default as in the preset.
-        ridges
-            Scales of filaments, voxels, about their radii: the hybrid decoder sees the curvatures of the brightness
-            at each, see :class:`neurokd.models.ridge.HessianRidges`.
-        balance_prefix, attention
-            See :class:`neurokd.models.vit.ViT3D`.
-        tube
-            Deformable tubular transfer (arXiv:2410.22078) with these settings; beside the inflated embedding it
-            changes nothing at first. None: without.
         generator
             Draws the parts that are not transferred; torch's global one by default.
+        **settings
+            Fields of :class:`neurokd.models.config.SegmenterConfig` (``window``, ``token``, ``decoder``, ``taps``,
+            ``ridges``, ``tube``, ...). A token of 8 x 8 voxels under a teacher of patch 14 sees what the teacher sees
+            on slices magnified 1.75 times.
 
         Returns
         -------
@@ -130,20 +106,9 @@ class NeuronSegmenter(nn.Module):
             raise ValueError(f"inflation is {inflation!r}; it must be 'center', 'average' or 'scratch'")
         depth = min(PRESETS[preset]["depth"], len(teacher.vit.blocks))
         vit = vit_config(teacher.vit, depth=depth)
-        config = SegmenterConfig(
-            vit=vit,
-            token=token,
-            window=window,
-            taps=taps,
-            decoder=decoder,
-            width=PRESETS[preset]["width"] if width is None else width,
-            ridges=ridges,
-            balance_prefix=balance_prefix,
-            attention=attention,
-            tube=tube,
-            inflation=inflation,
-            teacher="" if inflation == "scratch" else str(teacher.source),
-        )
+        settings = {"width": PRESETS[preset]["width"]} | settings
+        origin = "" if inflation == "scratch" else str(teacher.source)
+        config = SegmenterConfig(vit=vit, inflation=inflation, teacher=origin, **settings)
         model = _seeded(cls, config, generator)
         if inflation != "scratch":
             transfer_weights(teacher, model.vit, mode=inflation)
@@ -157,14 +122,8 @@ class NeuronSegmenter(nn.Module):
         depth: int = 6,
         heads: int = 3,
         mlp_ratio: float = 4.0,
-        token: tuple[int, int, int] = (4, 8, 8),
-        window: tuple[int, int, int] = (16, 96, 96),
-        decoder: str = "hybrid",
-        width: int = 16,
-        taps: Sequence[int] | None = None,
-        ridges: Sequence[float] = (),
-        tube: TubeConfig | None = None,
         generator: torch.Generator | None = None,
+        **settings: Any,
     ) -> NeuronSegmenter:
         """Make a student of any width and depth with random weights, to be distilled from a teacher or not.
 
@@ -174,10 +133,8 @@ class NeuronSegmenter(nn.Module):
             Width of a token, number of blocks, attention heads.
         mlp_ratio
             Width inside the MLP over ``dim``.
-        token, window, decoder, taps, ridges, tube, generator
+        generator, **settings
             As in :meth:`from_teacher`.
-        width
-            Channels of the decoder at full resolution, a multiple of 8.
 
         Returns
         -------
@@ -188,6 +145,8 @@ class NeuronSegmenter(nn.Module):
         ValueError
             If ``dim`` is not a multiple of ``heads``, or a choice is unknown.
         """
+        token = settings.get("token", SegmenterConfig.token)
+        window = settings.get("window", SegmenterConfig.window)
         # No class token: nothing here would read it.
         vit = ViTConfig(
             dim=dim,
@@ -198,10 +157,7 @@ class NeuronSegmenter(nn.Module):
             grid=tuple(math.ceil(w / t) for w, t in zip(window[1:], token[1:], strict=True)),
             class_token=False,
         )
-        config = SegmenterConfig(
-            vit=vit, token=token, window=window, taps=taps, decoder=decoder, width=width, ridges=ridges, tube=tube
-        )
-        return _seeded(cls, config, generator)
+        return _seeded(cls, SegmenterConfig(vit=vit, **settings), generator)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Return logits ``b 1 z y x`` of a volume ``b 1 z y x`` in [0, 1] of any size, padded with zeros to tokens."""
@@ -229,6 +185,8 @@ class NeuronSegmenter(nn.Module):
         """
         if volume.ndim != 5 or volume.shape[1] != 1:
             raise ValueError(f"volume has shape {tuple(volume.shape)}; expected b 1 z y x")
+        if self.config.gamma != 1:
+            volume = volume.clamp_min(0) ** self.config.gamma
         size, padded = volume.shape[2:], pad_to_tokens(volume, self.config.token)
         blocks = sorted({*self.config.taps, *taps})
         after = dict(zip(blocks, self.vit.feature_maps(padded, blocks), strict=True))

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,12 +23,13 @@ from tqdm.auto import tqdm
 from neurokd.data.datasets import Sample
 from neurokd.data.files import writing_to
 from neurokd.data.patches import Patches
-from neurokd.evaluation.voxels import best_threshold, dice
-from neurokd.inference.sliding import has_bf16, predict
+from neurokd.inference.sliding import has_bf16, window_of
 from neurokd.training.checkpoint import restore, save
 from neurokd.training.config import TrainConfig, TrainResult
 from neurokd.training.frozen import FrozenTeacher
+from neurokd.training.known import check_takes_known, loss_and_parts
 from neurokd.training.losses import dice_cross_entropy
+from neurokd.training.validation import Validation
 
 __all__ = ["train"]
 
@@ -41,7 +43,7 @@ def train(
     folder: str | os.PathLike[str],
     *,
     config: TrainConfig = TrainConfig(),
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    loss: Callable[..., torch.Tensor] | None = None,
     distillation: FrozenTeacher | None = None,
     callback: Callable[[dict[str, float]], None] | None = None,
     resume: bool = False,
@@ -52,17 +54,21 @@ def train(
     Parameters
     ----------
     model
-        Any module; where it has ``parameter_groups()``, its ``"transferred"`` parameters get their own rate.
+        Any module; where it has ``parameter_groups()``, its ``"transferred"`` parameters get their own rate. Where it
+        has ``config.window``, validation uses windows of that size, as :func:`neurokd.inference.sliding.predict`
+        will; other models are validated in windows as large as the crops. Where it has ``set_threshold``, it is
+        given the threshold that was best.
     training, validation
-        Samples with masks, from different source stacks.
+        Samples with masks, from different source stacks. Voxels that are not known count in no loss and no score.
     folder
         Gets ``last.ckpt`` (everything needed to resume), ``best.safetensors`` (weights), ``history.jsonl``.
     config
         Settings.
     loss
-        Maps logits and masks to a scalar; :func:`neurokd.training.losses.dice_cross_entropy` by default. Where it
-        has ``with_parts`` (as :class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts; where
-        it has ``settings``, a resumed run must have the same. Of any other loss only the name is compared.
+        Maps logits and masks to a scalar; :func:`neurokd.training.losses.dice_cross_entropy` by default. For batches
+        with unknown voxels it is called with ``known=``, too, see :class:`neurokd.training.known.KnownVoxels`. Where
+        it has ``with_parts`` (as :class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts;
+        where it has ``settings``, a resumed run must have the same. Of any other loss only the name is compared.
     distillation
         A teacher that the model is asked to match as well: its tokens by
         :class:`neurokd.training.distill.Distillation`, its probabilities by
@@ -83,8 +89,10 @@ def train(
     FileExistsError
         If the folder holds a run and ``resume`` is not set.
     ValueError
-        If the run to be resumed had other settings (the message names them), or the loss or its gradient is not
-        finite.
+        Before the first step: if neither the settings nor the model say how large crops are, a sample cannot be
+        used (no mask, another shape, NaN, no foreground in any), the
+        loss does not take ``known`` but has to, or the run to be resumed had other settings (the message names
+        them). Later: if the loss or its gradient is not finite.
     """
     from lightning_fabric import Fabric
     from safetensors.torch import load_file, save_file
@@ -93,6 +101,23 @@ def train(
     checkpoint = folder / "last.ckpt"
     if checkpoint.exists() and not resume:
         raise FileExistsError(f"{checkpoint} exists; resume=True goes on with it, or choose another folder")
+    # All that can be wrong with settings and samples is found here, before anything is written.
+    own = window_of(model)
+    if config.crop is None:
+        if own is None:
+            raise ValueError("crop must be given for a model without config.window, got None")
+        config = replace(config, crop=own)
+    loss = loss or dice_cross_entropy()
+    patches = Patches(
+        training,
+        size=config.crop,
+        length=config.steps * config.batch_size,
+        seed=config.seed,
+        foreground=config.foreground,
+    )
+    if patches.sparse:
+        check_takes_known(loss)
+    validate = Validation(validation, config.crop if own is None else own)
     folder.mkdir(parents=True, exist_ok=True)
 
     precision = config.precision
@@ -103,7 +128,6 @@ def train(
     strategy = "auto" if config.devices == 1 else "ddp_find_unused_parameters_true"
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
     fabric.launch()
-    loss = loss or dice_cross_entropy()
     optimizer = _optimizer(model, config, distillation)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, config))
     result, start = TrainResult(), 0
@@ -112,13 +136,6 @@ def train(
         result = TrainResult(**fields)
     wrapped, optimizer = fabric.setup(_Together(model, distillation), optimizer)
 
-    patches = Patches(
-        training,
-        size=config.crop,
-        length=config.steps * config.batch_size,
-        seed=config.seed,
-        foreground=config.foreground,
-    )
     rest = Subset(patches, range(start * config.batch_size, len(patches)))
     loader = DataLoader(rest, batch_size=config.batch_size // config.devices, num_workers=config.workers)
     loader = fabric.setup_dataloaders(loader)
@@ -127,7 +144,7 @@ def train(
     wrapped.train()
     for step, batch in enumerate(loader, start + 1):
         logits, extra, extra_parts = wrapped(batch["image"], step - 1)
-        value, parts = _with_parts(loss, logits.float(), batch["mask"])
+        value, parts = loss_and_parts(loss, logits.float(), batch["mask"], batch["known"] if patches.sparse else None)
         value, parts = value + extra, parts | extra_parts
         if not torch.isfinite(value):
             raise ValueError(f"the loss is {value.item()} at step {step}; lower the learning rate")
@@ -152,8 +169,11 @@ def train(
 
         if step % config.validate_every == 0 or step == config.steps:
             if fabric.is_global_zero:
-                _validate(model, validation, config, result, step)
-                if result.best_step == step:
+                score, threshold = validate(model)
+                logger.info("step %d: validation Dice %.4f at threshold %.3f", step, score, threshold)
+                result.history.append({"step": step, "val_dice": score, "threshold": threshold})
+                if score > result.best_dice:
+                    result.best_step, result.best_dice, result.threshold = step, score, threshold
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
                         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
                 save(folder, step, model, optimizer, scheduler, config, loss, result, distillation)
@@ -163,6 +183,8 @@ def train(
     bar.close()
     fabric.barrier()
     model.load_state_dict(load_file(folder / "best.safetensors"))
+    if hasattr(model, "set_threshold"):
+        model.set_threshold(result.threshold)
     return result
 
 
@@ -178,13 +200,6 @@ class _Together(nn.Module):
         if self.distillation is None:
             return self.model(volume), volume.new_zeros(()), {}
         return self.distillation(self.model, volume, step=step)
-
-
-def _with_parts(
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], logits: torch.Tensor, mask: torch.Tensor
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Return a loss and its parts by name, none where it does not tell them."""
-    return loss.with_parts(logits, mask) if hasattr(loss, "with_parts") else (loss(logits, mask), {})
 
 
 def _optimizer(model: nn.Module, config: TrainConfig, distillation: FrozenTeacher | None) -> torch.optim.Optimizer:
@@ -212,14 +227,3 @@ def _schedule(step: int, config: TrainConfig) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
-
-
-def _validate(model: nn.Module, samples: Sequence[Sample], config: TrainConfig, result: TrainResult, step: int) -> None:
-    """Segment the validation volumes, choose the threshold on them, and note the Dice in ``result``."""
-    probabilities = [predict(model, sample.volume, window=config.crop) for sample in samples]
-    threshold = best_threshold(probabilities, [sample.mask for sample in samples])
-    score = sum(dice(p > threshold, s.mask) for p, s in zip(probabilities, samples, strict=True)) / len(samples)
-    result.history.append({"step": step, "val_dice": score, "threshold": threshold})
-    logger.info("step %d: validation Dice %.4f at threshold %.3f", step, score, threshold)
-    if score > result.best_dice:
-        result.best_step, result.best_dice, result.threshold = step, score, threshold

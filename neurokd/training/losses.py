@@ -5,18 +5,17 @@
                   └─► skeleton recall: how much of the tube around the   │
                       true skeleton is found ────────────────────────────┘
 
-A thin branch has few voxels, so Dice hardly sees it break; both skeleton losses weigh it by its length.
-MONAI has Dice + cross-entropy and the soft skeleton. Its ``SoftclDiceLoss`` is not used: up to 1.5 it leaves out
-channel 0, so that with one channel it is constant, and from 1.6 on it is taken crop by crop.
+The two losses on skeletons are in :mod:`neurokd.training.skeleton_losses`.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
-__all__ = ["SegmentationLoss", "dice_cross_entropy", "skeleton_recall_loss", "skeleton_tube", "soft_cldice_loss"]
+from neurokd.training.known import KnownVoxels
+from neurokd.training.skeleton_losses import _skeleton_recall_loss, _soft_cldice_loss
+
+__all__ = ["SegmentationLoss", "dice_cross_entropy"]
 
 
 def dice_cross_entropy() -> nn.Module:
@@ -28,7 +27,8 @@ def dice_cross_entropy() -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        Maps logits and masks, both ``b 1 z y x``, to a scalar.
+        Maps logits and masks, both ``b 1 z y x``, to a scalar; with ``known``, a third tensor, boolean, of that shape,
+        to what Dice and cross-entropy are of the known voxels alone.
 
     Examples
     --------
@@ -38,136 +38,7 @@ def dice_cross_entropy() -> nn.Module:
     """
     from monai.losses import DiceCELoss
 
-    return DiceCELoss(sigmoid=True, batch=True)
-
-
-def soft_cldice_loss(probability: Tensor, mask: Tensor, *, iterations: int = 3, smooth: float = 1.0) -> Tensor:
-    """Return one minus soft-clDice, the harmonic mean of what each one's soft skeleton finds of itself in the other.
-
-    With soft skeletons ``S``, sums over the whole batch and ``s`` for ``smooth``: topology precision
-    ``(sum S(p) m + s) / (sum S(p) + s)``, topology sensitivity ``(sum S(m) p + s) / (sum S(m) + s)``.
-
-    Parameters
-    ----------
-    probability
-        ``b 1 z y x`` in [0, 1]; not logits.
-    mask
-        True neurite voxels of the same shape, boolean or 0 and 1.
-    iterations
-        Erosions of the soft skeleton: at least the radius in voxels of the thickest neurite that matters.
-    smooth
-        Added to numerators and denominators; it decides where there is no skeleton.
-
-    Returns
-    -------
-    Tensor
-        A scalar in [0, 1]: 0 for a perfect mask (and where both are empty), near 1 for a miss.
-
-    Raises
-    ------
-    ValueError
-        If shapes differ or are not ``b 1 z y x``, probabilities lie outside [0, 1], or a number is out of range.
-
-    Notes
-    -----
-    Shit et al. 2021, arXiv:2003.07311, algorithms 1 and 2. As there, the loss is meant beside Dice, not alone.
-    """
-    if iterations < 0 or not smooth > 0:
-        raise ValueError(f"iterations is {iterations} and smooth {smooth}; need iterations >= 0 and smooth > 0")
-    return _soft_cldice_loss(_probability(probability, mask), mask.to(probability.dtype), iterations, smooth)
-
-
-def _soft_cldice_loss(probability: Tensor, mask: Tensor, iterations: int, smooth: float) -> Tensor:
-    from monai.losses.cldice import soft_skel
-
-    with torch.no_grad():
-        true_skeleton = soft_skel(mask, iterations)
-    skeleton = soft_skel(probability, iterations)
-    precision = ((skeleton * mask).sum() + smooth) / (skeleton.sum() + smooth)
-    sensitivity = ((true_skeleton * probability).sum() + smooth) / (true_skeleton.sum() + smooth)
-    return 1 - 2 * precision * sensitivity / (precision + sensitivity)
-
-
-@torch.no_grad()
-def skeleton_tube(mask: Tensor, *, radius: int = 2) -> Tensor:
-    """Return the tube around the skeleton of a mask, inside the mask.
-
-    Parameters
-    ----------
-    mask
-        Neurite voxels ``b 1 z y x``, boolean or 0 and 1.
-    radius
-        Voxels by which the skeleton is thickened (6-neighbours, so many times); 0 leaves it bare.
-
-    Returns
-    -------
-    Tensor
-        Boolean, shape and device of ``mask``.
-
-    Raises
-    ------
-    ValueError
-        If the mask has another shape, or the radius is negative.
-
-    Notes
-    -----
-    Kirchhoff et al. 2024, arXiv:2404.03010: skeletonise (scikit-image, on the CPU), dilate twice, multiply by the
-    mask. Here no piece goes without a skeleton (scikit-image finds none in some even tubes), and each crop has one of
-    its own, which may end a little short of the crop's border.
-    """
-    from scipy.ndimage import binary_dilation
-
-    from neurokd.evaluation.topology import skeleton_of  # brings scikit-image
-
-    if mask.ndim != 5 or mask.shape[1] != 1 or radius < 0:
-        raise ValueError(f"mask has shape {tuple(mask.shape)} and radius is {radius}; need b 1 z y x and radius >= 0")
-    tubes = (mask > 0.5).cpu().numpy()
-    for crop in tubes[:, 0]:
-        skeleton = skeleton_of(crop)
-        # scipy takes iterations=0 for "until nothing changes"
-        crop &= binary_dilation(skeleton, iterations=radius) if radius and skeleton.any() else skeleton
-    return torch.from_numpy(np.ascontiguousarray(tubes)).to(mask.device)
-
-
-def skeleton_recall_loss(probability: Tensor, mask: Tensor, *, radius: int = 2, smooth: float = 1.0) -> Tensor:
-    """Return one minus the soft recall of the tube around the true skeleton.
-
-    ``1 - (sum tube p + s) / (sum tube + s)``, sums over the whole batch, ``s`` for ``smooth``. The gradient goes
-    through the probabilities only. Too much foreground costs nothing here: use it beside Dice.
-
-    Parameters
-    ----------
-    probability
-        ``b 1 z y x`` in [0, 1]; not logits.
-    mask
-        True neurite voxels of the same shape, boolean or 0 and 1.
-    radius
-        Of the tube, see :func:`skeleton_tube`.
-    smooth
-        Added to numerator and denominator.
-
-    Returns
-    -------
-    Tensor
-        A scalar in [0, 1]; 0 where the mask is empty.
-
-    Raises
-    ------
-    ValueError
-        As :func:`soft_cldice_loss`.
-
-    Notes
-    -----
-    Kirchhoff et al. 2024, arXiv:2404.03010, equation of the soft recall; theirs is its negative.
-    """
-    if not smooth > 0:
-        raise ValueError(f"smooth is {smooth}; it must be positive")
-    return _skeleton_recall_loss(_probability(probability, mask), mask, radius, smooth)
-
-
-def _skeleton_recall_loss(probability: Tensor, mask: Tensor, radius: int, smooth: float) -> Tensor:
-    tube = skeleton_tube(mask, radius=radius).to(probability.dtype)
-    return 1 - ((tube * probability).sum() + smooth) / (tube.sum() + smooth)
+    return KnownVoxels(DiceCELoss(sigmoid=True, batch=True))
 
 
 class SegmentationLoss(nn.Module):
@@ -176,9 +47,9 @@ class SegmentationLoss(nn.Module):
     Parameters
     ----------
     cldice
-        Weight of :func:`soft_cldice_loss`, not negative.
+        Weight of :func:`neurokd.training.skeleton_losses.soft_cldice_loss`, not negative.
     skeleton_recall
-        Weight of :func:`skeleton_recall_loss`, not negative.
+        Weight of :func:`neurokd.training.skeleton_losses.skeleton_recall_loss`, not negative.
     iterations
         Of soft-clDice.
     radius
@@ -213,33 +84,29 @@ class SegmentationLoss(nn.Module):
         """Return its numbers by name: a resumed run must have the same."""
         return {name: getattr(self, name) for name in ("cldice", "skeleton_recall", "iterations", "radius")}
 
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Map logits and masks, both ``b 1 z y x``, to a scalar, not negative."""
-        return self.with_parts(logits, mask)[0]
+    def forward(self, logits: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
+        """Map logits and masks, both ``b 1 z y x``, to a scalar, not negative; see :meth:`with_parts`."""
+        return self.with_parts(logits, mask, known)[0]
 
-    def with_parts(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and, for the record, its parts before their weights (detached)."""
+    def with_parts(self, logits: Tensor, mask: Tensor, known: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and, for the record, its parts before their weights (detached).
+
+        Parameters
+        ----------
+        logits, mask
+            Both ``b 1 z y x``.
+        known
+            The voxels that count, boolean, of the same shape; None: all. Each part says what it makes of it.
+        """
         mask = mask.to(logits.dtype)
-        parts = {"dice_ce": self.dice_ce(logits, mask)}
+        parts = {"dice_ce": self.dice_ce(logits, mask, known)}
         value = parts["dice_ce"]
         # The sigmoid is taken here, so its range needs no check, which would wait for the accelerator.
         probability = logits.sigmoid()
         if self.cldice:
-            parts["cldice"] = _soft_cldice_loss(probability, mask, self.iterations, smooth=1.0)
+            parts["cldice"] = _soft_cldice_loss(probability, mask, known, self.iterations, smooth=1.0)
             value = value + self.cldice * parts["cldice"]
         if self.skeleton_recall:
-            parts["skeleton_recall"] = _skeleton_recall_loss(probability, mask, self.radius, smooth=1.0)
+            parts["skeleton_recall"] = _skeleton_recall_loss(probability, mask, known, self.radius, smooth=1.0)
             value = value + self.skeleton_recall * parts["skeleton_recall"]
         return value, {name: part.detach() for name, part in parts.items()}
-
-
-def _probability(probability: Tensor, mask: Tensor) -> Tensor:
-    """Return ``probability`` if it can be one for ``mask``; raise what is wrong otherwise."""
-    if probability.ndim != 5 or probability.shape[1] != 1 or probability.shape != mask.shape:
-        raise ValueError(
-            f"probability has shape {tuple(probability.shape)} and mask {tuple(mask.shape)}; both must be b 1 z y x"
-        )
-    low, high = (value.item() for value in torch.aminmax(probability.detach()))
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"probability lies in [{low:.4g}, {high:.4g}], not in [0, 1]; are these logits? Take sigmoid")
-    return probability

@@ -12,7 +12,7 @@ from matplotlib.colors import PowerNorm, to_rgba
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.data.volume import Spacing, check_spacing
 from neurokd.viz.colours import COLOURS
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.data.volume import Spacing, check_mask, check_volume
 from neurokd.viz.colours import COLOURS, VERDICTS, WHITE
 from neurokd.viz.frame import Frame

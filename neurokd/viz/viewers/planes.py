@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.data.volume import Spacing, check_mask, check_volume
 from neurokd.viz.colours import VERDICTS
 from neurokd.viz.frame import Frame, bar_length

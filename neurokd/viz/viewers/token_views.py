@@ -17,7 +17,8 @@ from einops import rearrange
 from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike, NDArray
 
-from neurokd.data.volume import Spacing, scale_intensity
+from neurokd.data.intensity import scale_intensity
+from neurokd.data.volume import Spacing
 from neurokd.viz.colours import COLOURS
 from neurokd.viz.frame import Frame, bar_length
 from neurokd.viz.viewers.canvas import Paper, grey_ramp, paint

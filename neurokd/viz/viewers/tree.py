@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.data.volume import Spacing, check_volume
 from neurokd.viz.colours import COLOURS
 from neurokd.viz.frame import Frame, bar_length

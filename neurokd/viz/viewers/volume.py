@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from neurokd.data.swc import Tree
+from neurokd.data.tree import Tree
 from neurokd.data.volume import Spacing
 from neurokd.viz.viewers.planes import Planes
 

@@ -1,25 +1,25 @@
 """Tables and figures of the study, from the results of ``study.py`` alone.
 
-    python benchmarks/report.py                       # all tables that have results, and the file for the package
+    python benchmarks/study_tables.py                       # all tables that have results
 
 Scores are means over the volumes of a row, then over seeds; ± is the standard deviation over seeds. Differences are
 those of `neurokd.paired_difference`: same volume, same seed, same crops. A missed neuron counts: its HD95 is the
-volume's diagonal, and "failed" says how many there were. Everything is written to ``results/``, and all cells in short
-to the package's ``study.json``, of which notebook 09 lives.
+volume's diagonal, and "failed" says how many there were. Everything is written to ``results/``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
 
-from neurokd.evaluation.paired import paired_difference
-from neurokd.evaluation.study import study_scores as grid
+from neurokd.evaluation.bootstrap import paired_difference
+from neurokd.evaluation.scores import SCORES
+from neurokd.evaluation.study_results import load_study
+from neurokd.evaluation.study_results import study_scores as grid
 
 HERE = Path(__file__).parent
 ROWS = {
@@ -28,31 +28,13 @@ ROWS = {
     "flies": "neurons traced by people, rendered",
     "real": "real stacks, against an automatic trace (agreement, not accuracy)",
 }
-SCORES = {  # key: heading, decimals
-    "dice": ("Dice", 3),
-    "average_precision": ("AP", 3),
-    "hd95": ("HD95 µm", 2),
-    "cldice": ("clDice", 3),
-    "length_f1": ("length F1", 3),
-    "esa": ("ESA voxels", 2),
-    "dsa": ("DSA voxels", 2),
-    "pds": ("PDS", 3),
-}
+SHOWN = ("dice", "average_precision", "hd95", "cldice", "length_f1", "esa", "dsa", "pds")
 USUAL = 4  # training volumes, where nothing else is said
-MARKS = ("<!-- written by report.py -->", "<!-- until here -->")
-NAMED = ("arm", "volumes", "seed")
-KEPT = (*NAMED, "validation_dice", "threshold", "validations", "cpu_seconds", "parameters", "peak_gb")
+MARKS = ("<!-- written by study_tables.py -->", "<!-- until here -->")
 
 
-def results(folder: Path, arms: list[str]) -> list[dict]:
-    """Return all cells in the order of the arms, each with its test rows where it has them."""
-    cells = []
-    for file in sorted(folder.glob("*.json")):
-        if not file.name.endswith(".test.json"):
-            tested = file.with_suffix(".test.json")
-            scored = json.loads(tested.read_text()) if tested.exists() else {}
-            rows = {"rows": scored.get("rows", {}), "skipped": scored.get("skipped", {})}
-            cells.append(json.loads(file.read_text()) | rows)
+def in_order(cells: list[dict], arms: list[str]) -> list[dict]:
+    """Return cells by training volumes, then in the order of the arms, then by seed."""
     return sorted(cells, key=lambda c: (c["volumes"], arms.index(c["arm"]), c["seed"]))
 
 
@@ -64,15 +46,6 @@ def of_table(cells: list[dict], table: dict) -> list[dict]:
         if c["arm"] in table["arms"]
         and ("validations" not in c or (c["volumes"] in table["volumes"] and c["seed"] in table["seeds"]))
     ]
-
-
-def in_short(cell: dict) -> dict:
-    """Return what a notebook needs of a cell."""
-    rounded = {
-        row: [{k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in of]
-        for row, of in cell["rows"].items()
-    }
-    return {k: cell[k] for k in KEPT if k in cell} | {"commit": cell["machine"]["commit"], "rows": rounded}
 
 
 def sizes(cells: list[dict]) -> list[tuple[str, int]]:
@@ -100,21 +73,27 @@ def training_table(cells: list[dict]) -> str:
             ]
         lines.append(f"| {arm} | {volumes} | {len(of)} | {dice.mean():.3f}{spread} | {' | '.join(cost)} |")
     notes = [
-        "Seconds hold the validations, too; of a cell that was resumed they are those of its last piece.",
-        "Weights are all that a model holds, also those that nothing it gives depends on.",
+        "Seconds include the validations. If a cell was resumed, they cover only its last part.",
+        "Weights count all parameters, including unused ones.",
     ]
     return "\n".join([*lines, "", *notes])
+
+
+def heading(score: str) -> str:
+    """Return the heading of a score; trees of the study are compared in voxels."""
+    return SCORES[score].heading("voxels" if SCORES[score].compares == "trees" else "µm")
 
 
 def scores_table(cells: list[dict], row: str) -> str:
     """The scores of one row of test volumes."""
     lines = [
-        f"| arm | volumes | {' | '.join(heading for heading, _ in SCORES.values())} | failed |",
-        "|---" * (len(SCORES) + 3) + "|",
+        f"| arm | volumes | {' | '.join(heading(score) for score in SHOWN)} | failed |",
+        "|---" * (len(SHOWN) + 3) + "|",
     ]
     for arm, volumes in sizes(cells):
         figures = []
-        for score, (_, digits) in SCORES.items():
+        for score in SHOWN:
+            digits = SCORES[score].digits
             by_seed = grid(cells, arm, score, volumes=volumes, row=row).mean(axis=1)
             spread = f" ± {by_seed.std(ddof=1):.{digits}f}" if len(by_seed) > 1 else ""
             figures.append(f"{by_seed.mean():.{digits}f}{spread}")
@@ -155,11 +134,11 @@ def compared(cells: list[dict], wanted: dict, row: str) -> dict:
     of = {pair: scored(cells, *pair, row=row) for pair in (one, *rivals)}
     measured = [rival for rival in rivals if of[rival]]
     unmeasured = [arm for arm, n in rivals if not of[arm, n]]
-    words = f"{SCORES[score][0].removesuffix(' µm')}, {'%' if relative else 'points'}"
+    words = f"{SCORES[score].label}, {'%' if relative else 'points'}"
     if not of[one] or not measured:
         name = f"{one[0]} - {' or '.join(arm if n == one[1] else f'{arm} ({n} volumes)' for arm, n in rivals)}"
         return {"name": name, "score": words, "asked": asked, "verdict": "not measured"}
-    choose = min if score in ("hd95", "esa", "dsa", "pds") else max
+    choose = min if SCORES[score].better == "low" else max
     best = choose(measured, key=lambda rival: grid(of[rival], rival[0], score, volumes=rival[1], row=row).mean())
     seeds = [{c["seed"] for c in of[pair] if "validations" in c} for pair in (one, best)]
     common = set.intersection(*filter(None, seeds))
@@ -271,13 +250,12 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=HERE / "study.yaml")
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "study")
+    parser.add_argument("--results", type=Path, help="files of the cells; by default those in the package")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--readme", type=Path, default=HERE / "README.md")
-    parser.add_argument("--package", type=Path, default=HERE.parent / "neurokd" / "evaluation" / "study.json")
     options = parser.parse_args()
     settings = yaml.safe_load(options.config.read_text())
-    everything = results(options.results, list(settings["arms"]))
+    everything = in_order(load_study(options.results), list(settings["arms"]))
     pages = {"goals": f"### What was asked\n\n{comparison_table(everything, settings['goals'], ['test'])}\n"}
     shown = [pages["goals"].strip()]
     for name, table in settings["tables"].items():
@@ -289,9 +267,6 @@ def main() -> None:
         (options.out / f"study_{name}.md").write_text(text, encoding="utf-8")
     readme = filled(options.readme.read_text(encoding="utf-8"), [text for text in shown if text])
     options.readme.write_text(readme, encoding="utf-8")
-    short = {k: settings[k] for k in ("data", "training", "student", "arms", "goals", "tables")}
-    lines = ",\n".join(json.dumps(in_short(cell)) for cell in everything)
-    options.package.write_text(f'{json.dumps(short)[:-1]}, "cells": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
 if __name__ == "__main__":
