@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import PowerNorm, to_rgba
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.tree import Tree
-from neurokd.data.volume import Spacing, check_spacing
+from neurokd.data.volume import Spacing, check_mask, check_spacing
 from neurokd.viz.colours import COLOURS
 
 __all__ = ["Frame"]
@@ -77,7 +77,7 @@ class Frame:
     def draw_mask(
         self,
         axes: Axes,
-        mask: NDArray[np.bool_],
+        mask: ArrayLike,
         plane: str = "xy",
         *,
         colour: str = COLOURS["mask"],
@@ -85,16 +85,16 @@ class Frame:
     ) -> None:
         """Draw the projection of a mask in one colour, transparent elsewhere."""
         axes.set_facecolor("black")
-        pixels = _project(mask, plane)[..., None] * np.array(to_rgba(colour, opacity))  # y x rgba
+        pixels = _project(check_mask(mask), plane)[..., None] * np.array(to_rgba(colour, opacity))  # y x rgba
         self._draw(axes, pixels, plane)
 
-    def draw_verdict(
-        self, axes: Axes, prediction: NDArray[np.bool_], truth: NDArray[np.bool_], plane: str = "xy"
-    ) -> None:
-        """Draw what a prediction found, missed and invented.
+    def draw_verdict(self, axes: Axes, prediction: ArrayLike, truth: ArrayLike, plane: str = "xy") -> None:
+        """Draw what a predicted mask found, missed and invented.
 
         A pixel counts as found if any voxel of its column is, else as missed if any is, else as invented.
         """
+        truth = check_mask(truth, name="truth")
+        prediction = check_mask(prediction, shape=truth.shape, name="prediction")
         self.draw_mask(axes, prediction & ~truth, plane, colour=COLOURS["invented"])
         self.draw_mask(axes, truth & ~prediction, plane, colour=COLOURS["missed"])
         self.draw_mask(axes, truth & prediction, plane, colour=COLOURS["found"])
