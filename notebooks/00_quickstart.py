@@ -312,7 +312,7 @@ for inflation in ("center", "scratch"):
         generator=torch.Generator().manual_seed(0),
     )
     outcome = nkd.train(other, training, validation[:1], folder / f"exercise-{inflation}", config=quick, progress=False)
-    print(f"{inflation:>8}: Dice {outcome.best_dice:.3f} on the neuron of the first picture after {quick.steps} steps")
+    print(f"{inflation:>8}: Dice {outcome.best_dice:.3f} on a validation neuron after {quick.steps} steps")
 
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
