@@ -277,12 +277,12 @@ def test_strides_do_not_matter(axis):
     ("call", "message"),
     [
         (lambda v, o, w: snake_conv3d(v, o, w, axis="t"), "'t'"),
-        (lambda v, o, w: snake_conv3d(v, o, w[..., :4], axis="z"), r"\(4, 3, 4\).*k odd"),
+        (lambda v, o, w: snake_conv3d(v, o, w[..., :4], axis="z"), r"\(4, 3, 4\)"),
         (lambda v, o, w: snake_conv3d(v, o[:, :, :2], w, axis="z"), r"\(1, 2, 2, 4, 5, 6\)"),
         (lambda v, o, w: snake_sample(v[0], o, "z"), r"\(3, 4, 5, 6\)"),
-        (lambda v, o, w: snake_sample(v, o, "z", taps=7), "4 moving taps.*7"),
+        (lambda v, o, w: snake_sample(v, o, "z", taps=7), "taps .* 7"),
         (lambda v, o, w: snake_coordinates(o[:, :1], "z"), r"\(1, 1, 4"),
-        (lambda v, o, w: SnakeConv3d(3, 3, kernel_size=4), "kernel_size is 4"),
+        (lambda v, o, w: SnakeConv3d(3, 3, kernel_size=4), "kernel_size .* 4"),
         (lambda v, o, w: SnakeConv3d(3, 3, axes="zz"), "'zz'"),
     ],
 )
