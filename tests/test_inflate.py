@@ -7,7 +7,7 @@ from einops import rearrange, repeat
 from test_vit import ARCHITECTURES, as_volume_model, randomised, timm_block_outputs
 from torch.nn import functional as F
 
-from neurokd.models.inflate import grey_fold, inflate_depth, inflate_kernel, resize_kernel, resize_matrix
+from neurokd.models.inflate import _resize_matrix, grey_fold, inflate_depth, inflate_kernel, resize_kernel
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -118,7 +118,7 @@ def test_pseudo_inverse_would_be_wrong_for_shrinking():
 
 
 def test_same_size_is_the_identity():
-    assert torch.equal(resize_matrix(14, 14), torch.eye(14, dtype=torch.float64))
+    assert torch.equal(_resize_matrix(14, 14), torch.eye(14, dtype=torch.float64))
 
 
 def test_inflated_kernel_has_a_bias_where_the_teacher_has_none():

@@ -12,7 +12,7 @@ import neurokd as nkd
 import release
 from neurokd.models import storage
 
-SHIPPED = storage.RELEASED / "neurokd-tiny"
+SHIPPED = storage._RELEASED / "neurokd-tiny"
 
 
 def segmenter(seed=0, **options):

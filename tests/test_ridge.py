@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage import filters
 
 from neurokd.models.config import SegmenterConfig
-from neurokd.models.ridge import HessianRidges, symmetric_eigenvalues
+from neurokd.models.ridge import HessianRidges, _symmetric_eigenvalues
 from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.models.vit import ViTConfig
 
@@ -58,10 +58,10 @@ def test_tube_sheet_and_blob_are_told_apart_however_they_are_turned():
 
 def test_eigenvalues_where_all_are_equal_or_nothing_is_there():
     zero, one = torch.zeros(2), torch.tensor([0.0, 3.0])
-    for value in symmetric_eigenvalues(one, zero, zero, one, zero, one):
+    for value in _symmetric_eigenvalues(one, zero, zero, one, zero, one):
         torch.testing.assert_close(value, one)
     faint = torch.tensor([1e-24, 3e-23])  # their squares are no numbers in float32
-    for value in symmetric_eigenvalues(faint, -faint, zero, 2 * faint, faint, zero):
+    for value in _symmetric_eigenvalues(faint, -faint, zero, 2 * faint, faint, zero):
         assert value.abs().max() < 1e-18
 
 

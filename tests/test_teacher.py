@@ -76,8 +76,8 @@ def test_bad_files_are_named(tmp_path):
 
 
 def test_short_names_are_weights_that_timm_knows():
-    known = timm.list_pretrained(list(module.ALIASES.values()))
-    assert sorted(known) == sorted(module.ALIASES.values())
+    known = timm.list_pretrained(list(module._ALIASES.values()))
+    assert sorted(known) == sorted(module._ALIASES.values())
 
 
 @pytest.mark.parametrize(

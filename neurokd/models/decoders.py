@@ -33,7 +33,7 @@ _NORMS: dict[Norm, Callable[[int], nn.Module]] = {
 }
 
 
-def conv_block(channels_in: int, channels_out: int, *, norm: Norm, layers: int = 2) -> nn.Sequential:
+def _conv_block(channels_in: int, channels_out: int, *, norm: Norm, layers: int = 2) -> nn.Sequential:
     """Return convolutions of 3 x 3 x 3 voxels, each followed by a normalisation and GELU."""
     channels = [channels_in] + [channels_out] * layers
     return nn.Sequential(
@@ -75,14 +75,14 @@ class HybridDecoder(nn.Module):
         self.ridges = HessianRidges(config.ridges)
         self.dropout = nn.Dropout3d(config.dropout)  # whole channels
         channels = [self.ridges.channels, *widths]
-        self.down = nn.ModuleList(conv_block(i, o, norm=config.norm) for i, o in itertools.pairwise(channels))
+        self.down = nn.ModuleList(_conv_block(i, o, norm=config.norm) for i, o in itertools.pairwise(channels))
         # Shallow blocks go to the finer scales, the deepest one to the coarsest. A single block goes to all
         # three.
         self.source = [round(i * (len(config.blocks) - 1) / 2) for i in range(3)]
         self.project = nn.ModuleList(nn.Conv3d(config.vit.dim, width, 1) for width in widths)
         self.gate = nn.ParameterList(nn.Parameter(torch.full((width, 1, 1, 1), 0.1)) for width in widths)
         self.narrow = nn.ModuleList(nn.Conv3d(2 * width, width, 1) for width in widths[:2])
-        self.up = nn.ModuleList(conv_block(width, width, norm=config.norm, layers=1) for width in widths[:2])
+        self.up = nn.ModuleList(_conv_block(width, width, norm=config.norm, layers=1) for width in widths[:2])
         self.head = nn.Conv3d(widths[0], 1, 1)
 
     def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:

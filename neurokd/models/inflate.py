@@ -71,7 +71,7 @@ def _upsampling(small: int, large: int) -> Tensor:
     return rearrange(columns, "j 1 i 1 -> i j")
 
 
-def resize_matrix(old: int, new: int) -> Tensor:
+def _resize_matrix(old: int, new: int) -> Tensor:
     """Return the matrix ``new x old`` that carries a kernel of ``old`` taps to ``new`` taps.
 
     With the upsampling ``A`` from ``new`` to ``old``, the old kernel gives ``w . A v`` on a magnified patch.
@@ -111,7 +111,7 @@ def resize_kernel(weight: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if any(s < 1 for s in size):
         raise ValueError(f"size must be at least 1 in both directions, got {size}")
-    rows, columns = (resize_matrix(old, new) for old, new in zip(weight.shape[-2:], size, strict=True))
+    rows, columns = (_resize_matrix(old, new) for old, new in zip(weight.shape[-2:], size, strict=True))
     resized = einsum(rows, weight.double(), columns, "yy y, d c y x, xx x -> d c yy xx")
     return resized.to(weight.dtype)
 

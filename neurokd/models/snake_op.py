@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 __all__ = ["snake_taps"]
 
-CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
+_CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Samples times channels that are stored at a time: what a CPU's caches hold, or enough to fill a GPU."""
 
 
@@ -40,7 +40,7 @@ def _planes(x: Tensor, axis: int) -> Tensor:
 def _chunks(source: Tensor, taps: int) -> Iterator[tuple[slice, slice]]:
     """Yield slices of planes and rows of ``source a c u v`` within the budget, whole planes if they fit."""
     planes, channels, rows, columns = source.shape
-    budget = CHUNK_ELEMENTS.get(source.device.type, CHUNK_ELEMENTS["cuda"]) // (taps * channels * columns)
+    budget = _CHUNK_ELEMENTS.get(source.device.type, _CHUNK_ELEMENTS["cuda"]) // (taps * channels * columns)
     some_planes, some_rows = max(1, budget // rows), max(1, min(rows, budget))
     for plane in range(0, planes, some_planes):
         for row in range(0, rows, some_rows):
