@@ -20,7 +20,7 @@ help:  ## say what there is
 
 demo: $(READY)  ## simulate, train, segment, trace: pictures, SWC files and a report in runs/demo
 	NEUROKD_PROFILE=$(NEUROKD_PROFILE) NEUROKD_OUT='$(OUT)' \
-		$(BIN)/python tools/run_notebook.py notebooks/00_quickstart.ipynb --html '$(OUT)/quickstart.html'
+		$(BIN)/python tools/run_notebook.py notebooks/00_quickstart.ipynb '$(OUT)/quickstart.html'
 
 test: $(READY)  ## run the whole test suite, notebooks included
 	$(BIN)/python -m pytest tests
@@ -32,17 +32,17 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 book: $(READY)  ## build the book in book/_build/html, running the notebooks that changed (short profile)
 	$(BIN)/python tools/book.py
 
-serve: $(READY)  ## build the book and show it at http://127.0.0.1:8000
-	$(BIN)/python tools/book.py --serve
+serve: book  ## build the book and show it at http://127.0.0.1:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory book/_build/html
 
 browser: $(READY) $(VENV)/.browser  ## look for faults on every page of the built book, and run notebooks in JupyterLab
 	$(BIN)/python -m pytest tests/browser
 
-lint: $(READY)  ## check style, format and that each notebook equals its .py
+lint: $(READY)  ## check style, format, dialect and that each notebook equals its .py
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python tools/dialect.py
 	$(BIN)/python tools/notebooks.py --check
-	$(BIN)/python tools/openings.py --check
 
 format: $(READY)  ## mend style and format where ruff can
 	$(BIN)/python -m ruff check --fix .

@@ -1,6 +1,6 @@
 """Draw the picture of the book's page on the simulator: 24 scenes, each under its own microscope, beside real stacks.
 
-    NEUROKD_DATA=... python benchmarks/draws.py    # writes book/figures/draws.png
+NEUROKD_DATA=... python benchmarks/draws.py    # writes book/figures/draws.png
 """
 
 from __future__ import annotations

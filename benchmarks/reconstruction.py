@@ -33,6 +33,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, mini
 from scipy.spatial import cKDTree
 
 import neurokd as nkd
+from neurokd.data.growth import VOXEL
 from neurokd.evaluation.topology import skeleton_of
 from neurokd.inference.paths import smooth
 
@@ -88,7 +89,7 @@ def flies(folder: Path | None) -> dict:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some of these files need the root mended
             tree = nkd.read_swc(path, repair=True)
-        tree = tree.scale([1 / 0.38] * 3)  # µm to voxels of the simulator
+        tree = tree.scale([1 / VOXEL] * 3)  # µm to voxels of the simulator
         tree = tree.translate(8 - tree.xyz.min(axis=0))
         shape = np.ceil(tree.zyx.max(axis=0) + 9).astype(int)
         _, mask = nkd.render(tree, shape, np.random.default_rng(number))
@@ -107,8 +108,7 @@ def predictions(runs: Path) -> tuple[list[nkd.Sample], list[np.ndarray], float]:
             nkd.load_teacher(), preset="tiny", generator=torch.Generator().manual_seed(0)
         )
         config = nkd.TrainConfig(steps=200, validate_every=50)
-        result = nkd.train(student, training, validation, runs / "training", config=config, resume=True)
-        student.set_threshold(result.threshold)
+        nkd.train(student, training, validation, runs / "training", config=config, resume=True)
         student.save_pretrained(runs / "student")
     student, found = nkd.NeuronSegmenter.from_pretrained(runs / "student"), []
     for sample in test:

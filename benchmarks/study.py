@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import neurokd as nkd
+from neurokd.data.growth import VOXEL
 from neurokd.data.simulate import largest_part, place
 
 HERE = Path(__file__).parent
@@ -165,9 +166,9 @@ def flies(data: dict) -> list[nkd.Sample]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some of these files need the root mended
             tree = nkd.read_swc(path, repair=True)
-        tree = place(rng, tree.scale([1 / 0.38] * 3), data["shape"])  # µm to voxels of the simulator
+        tree = place(rng, tree.scale([1 / VOXEL] * 3), data["shape"])  # µm to voxels of the simulator
         volume, mask = nkd.render(tree, data["shape"], rng)
-        samples.append(nkd.Sample(path.stem, volume, mask, tree, (0.38, 0.38, 0.38)))
+        samples.append(nkd.Sample(path.stem, volume, mask, tree, (VOXEL, VOXEL, VOXEL)))
     return samples
 
 

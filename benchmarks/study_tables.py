@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from neurokd.evaluation.bootstrap import paired_difference
+from neurokd.evaluation.scores import SCORES
 from neurokd.evaluation.study_results import load_study
 from neurokd.evaluation.study_results import study_scores as grid
 
@@ -27,16 +28,7 @@ ROWS = {
     "flies": "neurons traced by people, rendered",
     "real": "real stacks, against an automatic trace (agreement, not accuracy)",
 }
-SCORES = {  # key: heading, decimals
-    "dice": ("Dice", 3),
-    "average_precision": ("AP", 3),
-    "hd95": ("HD95 µm", 2),
-    "cldice": ("clDice", 3),
-    "length_f1": ("length F1", 3),
-    "esa": ("ESA voxels", 2),
-    "dsa": ("DSA voxels", 2),
-    "pds": ("PDS", 3),
-}
+SHOWN = ("dice", "average_precision", "hd95", "cldice", "length_f1", "esa", "dsa", "pds")
 USUAL = 4  # training volumes, where nothing else is said
 MARKS = ("<!-- written by study_tables.py -->", "<!-- until here -->")
 
@@ -87,15 +79,21 @@ def training_table(cells: list[dict]) -> str:
     return "\n".join([*lines, "", *notes])
 
 
+def heading(score: str) -> str:
+    """Return the heading of a score; trees of the study are compared in voxels."""
+    return SCORES[score].heading("voxels" if SCORES[score].compares == "trees" else "µm")
+
+
 def scores_table(cells: list[dict], row: str) -> str:
     """The scores of one row of test volumes."""
     lines = [
-        f"| arm | volumes | {' | '.join(heading for heading, _ in SCORES.values())} | failed |",
-        "|---" * (len(SCORES) + 3) + "|",
+        f"| arm | volumes | {' | '.join(heading(score) for score in SHOWN)} | failed |",
+        "|---" * (len(SHOWN) + 3) + "|",
     ]
     for arm, volumes in sizes(cells):
         figures = []
-        for score, (_, digits) in SCORES.items():
+        for score in SHOWN:
+            digits = SCORES[score].digits
             by_seed = grid(cells, arm, score, volumes=volumes, row=row).mean(axis=1)
             spread = f" ± {by_seed.std(ddof=1):.{digits}f}" if len(by_seed) > 1 else ""
             figures.append(f"{by_seed.mean():.{digits}f}{spread}")
@@ -136,11 +134,11 @@ def compared(cells: list[dict], wanted: dict, row: str) -> dict:
     of = {pair: scored(cells, *pair, row=row) for pair in (one, *rivals)}
     measured = [rival for rival in rivals if of[rival]]
     unmeasured = [arm for arm, n in rivals if not of[arm, n]]
-    words = f"{SCORES[score][0].removesuffix(' µm')}, {'%' if relative else 'points'}"
+    words = f"{SCORES[score].label}, {'%' if relative else 'points'}"
     if not of[one] or not measured:
         name = f"{one[0]} - {' or '.join(arm if n == one[1] else f'{arm} ({n} volumes)' for arm, n in rivals)}"
         return {"name": name, "score": words, "asked": asked, "verdict": "not measured"}
-    choose = min if score in ("hd95", "esa", "dsa", "pds") else max
+    choose = min if SCORES[score].better == "low" else max
     best = choose(measured, key=lambda rival: grid(of[rival], rival[0], score, volumes=rival[1], row=row).mean())
     seeds = [{c["seed"] for c in of[pair] if "validations" in c} for pair in (one, best)]
     common = set.intersection(*filter(None, seeds))
@@ -240,12 +238,12 @@ def page(name: str, everything: list[dict], table: dict) -> str:
     return "\n\n".join(text) + "\n"
 
 
-def filled(readme: str, shown: list[str]) -> str:
+def filled(readme: str, shown: list[str], *, marks: tuple[str, str] = MARKS) -> str:
     """Return a page with tables and figures between its two marks."""
-    before, between, after = readme.partition(MARKS[0])[0], *readme.partition(MARKS[1])[1:]
+    before, between, after = readme.partition(marks[0])[0], *readme.partition(marks[1])[1:]
     if not between:
-        raise ValueError(f"the page has no {MARKS[0]} followed by {MARKS[1]}")
-    return "\n\n".join([before + MARKS[0], *shown, between + after])
+        raise ValueError(f"the page has no {marks[0]} followed by {marks[1]}")
+    return "\n\n".join([before + marks[0], *shown, between + after])
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ next to nothing: neither torch nor timm nor MONAI is loaded by it. Which name co
 module stands in one place, ``__init__.pyi`` beside this file, which editors and type checkers read too.
 """
 
+from __future__ import annotations
+
 import lazy_loader
 
 __version__ = "0.1.0"

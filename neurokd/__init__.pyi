@@ -29,6 +29,9 @@ from .data.io import read_spacing as read_spacing
 from .data.io import read_volume as read_volume
 from .data.io import write_volume as write_volume
 from .data.patches import Patches as Patches
+from .data.phantom_tube import PhantomTube as PhantomTube
+from .data.phantoms import Phantom as Phantom
+from .data.phantoms import draw_phantom as draw_phantom
 from .data.placement import PairCheck as PairCheck
 from .data.placement import check_pair as check_pair
 from .data.placement import place_tree as place_tree
@@ -55,10 +58,14 @@ from .evaluation.bootstrap import paired_difference as paired_difference
 from .evaluation.branching import bifurcation_scores as bifurcation_scores
 from .evaluation.branching import strahler_order as strahler_order
 from .evaluation.branching import tip_scores as tip_scores
+from .evaluation.evaluate import compare_trees as compare_trees
 from .evaluation.evaluate import evaluate_masks as evaluate_masks
 from .evaluation.evaluate import evaluate_samples as evaluate_samples
+from .evaluation.phantoms import phantom_scores as phantom_scores
 from .evaluation.ranking import average_precision as average_precision
 from .evaluation.report import Report as Report
+from .evaluation.scores import SCORES as SCORES
+from .evaluation.scores import Score as Score
 from .evaluation.study_results import load_study as load_study
 from .evaluation.study_results import study_scores as study_scores
 from .evaluation.surface import hd95 as hd95
@@ -67,7 +74,6 @@ from .evaluation.surface import hd95_pooled as hd95_pooled
 from .evaluation.topology import betti_errors as betti_errors
 from .evaluation.topology import betti_numbers as betti_numbers
 from .evaluation.topology import cldice as cldice
-from .evaluation.trees import compare_trees as compare_trees
 from .evaluation.trees import dsa as dsa
 from .evaluation.trees import esa as esa
 from .evaluation.trees import length_scores as length_scores

@@ -11,6 +11,8 @@ variable            default      meaning
 The library itself never looks at them: a notebook reads its profile here and passes plain numbers on.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 from pathlib import Path
@@ -36,7 +38,7 @@ def profile() -> Literal["ci", "full"]:
     """
     value = os.environ.get("NEUROKD_PROFILE") or "full"
     if value not in ("ci", "full"):
-        raise ValueError(f"NEUROKD_PROFILE is {value!r}; it must be 'ci' or 'full'")
+        raise ValueError(f"NEUROKD_PROFILE must be 'ci' or 'full', got {value!r}")
     return cast(Literal["ci", "full"], value)
 
 

@@ -157,14 +157,12 @@ _ = nkd.plot_kernels(student.vit.patch_embed.proj.weight)
 config = nkd.TrainConfig(
     steps=20 if short else 200,
     batch_size=1 if short else 2,
-    crop=window,
     lr=2e-3,
     lr_transferred=3e-5,
     validate_every=20 if short else 50,
     seed=0,
 )
 result = nkd.train(student, training, validation, folder / "training", config=config)
-student.set_threshold(result.threshold)
 student.save_pretrained(folder / "student")
 print(f"best validation Dice {result.best_dice:.3f} at step {result.best_step}, threshold {result.threshold:.2f}")
 
@@ -320,7 +318,7 @@ for item in sorted(folder.rglob("*")):
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-quick = nkd.TrainConfig(steps=2 if short else 20, batch_size=1, crop=window, validate_every=20, seed=0)
+quick = nkd.TrainConfig(steps=2 if short else 20, batch_size=1, validate_every=20, seed=0)
 for inflation in ("center", "scratch"):
     other = nkd.NeuronSegmenter.from_teacher(
         teacher,

@@ -176,16 +176,20 @@ assert overlap["min_radius 0.87"] == max(overlap.values())
 #
 # ## 4 · Intensities
 #
-# Each camera has its own offset and gain. Stacks are therefore scaled to [0, 1] by percentiles, and training and inference use the same function. In many published stacks the background was set to exactly zero. Percentiles over all voxels then say nothing about the neuron:
+# Each camera has its own offset and gain. Stacks are therefore scaled to [0, 1], and training and inference use the same function. In many published stacks the background was set to exactly zero. Percentiles over all voxels then say nothing about the neuron, and the brightest voxel may be a fault of the detector. `scale_intensity` therefore leaves out the value of empty voxels (the *fill*), replaces single hot and dead voxels, and finds the level and the noise of the background:
 
 # %%
 zero, top = (fly.volume == 0).mean(), np.percentile(fly.volume, 99)
 print(f"{zero:.1%} of the voxels are exactly 0; the 99th percentile of all voxels is {top:.0f}")
-scaled = nkd.scale_intensity(fly.volume)
-low, high = np.percentile(fly.volume[fly.volume > 0], (0, 99.5))
-print(f"scale_intensity leaves zeros out: {low:.0f} to {high:.0f} becomes 0 to 1, zeros stay 0")
+scale = nkd.IntensityScale.from_volume(fly.volume)
+print(f"the fill is {scale.fill:.0f}; {scale.black:.0f} to {scale.white:.0f} becomes 0 to 1")
+scaled = nkd.scale_intensity(fly.volume, scale=scale)
 assert scaled.dtype == np.float32 and scaled.min() == 0 and scaled.max() == 1
-assert (scaled[fly.volume == 0] == 0).all() and scaled[fly.volume >= high].min() == 1
+assert (scaled[fly.volume == 0] == 0).all() and (scaled[fly.volume > 0] > 0).mean() > 0.999
+
+other = fly.volume.astype(np.uint16) * 40 + 1000  # another gain, another offset
+other.flat[:: other.size // 1000] = 65535  # and a thousand hot voxels
+assert np.abs(nkd.scale_intensity(other) - scaled).mean() < 1e-5
 
 # %% [markdown]
 # ## 5 · Patches

@@ -28,6 +28,7 @@ if "google.colab" in sys.modules:  # anywhere else this cell does nothing
 
 # %%
 import itertools
+import time
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -400,12 +401,111 @@ print(f"{weights[0]:.2f} million weights without tubes, {weights[1]:.2f} with")
 assert opened > 0
 
 # %% [markdown]
+# ## 7 · In a decoder
+#
+# Tubes need no teacher. `SnakeConv3d` is a layer like any other (after dynamic snake convolution, Qi et al. 2023, arXiv:2307.08388): a row of taps along each axis, and an offset head that looks at its input and says, for every voxel, how these tubes bend. The heads start at zero, so that it starts as a plain convolution whose kernel is a cross.
+#
+# Here it takes the place of the last block of a trained decoder, that of `neurokd-tiny`. Everything before that block stays as it is, so what enters the block is computed once. Three new blocks then learn from one simulated neuron, from the same crops: 3 x 3 x 3 voxels, tubes that must stay straight, tubes that may bend.
+
+# %%
+ready = nkd.NeuronSegmenter.from_pretrained("neurokd-tiny").requires_grad_(False)
+known, unseen = nkd.simulated_neurons(2, seed=3, shape=(24, 64, 64) if short else (32, 96, 96))
+
+
+def enters(sample):
+    """Compute what enters the decoder's last block, ``1 c z y x``."""
+    caught = []
+    hook = ready.decoder.up[0].register_forward_pre_hook(lambda block, inputs: caught.extend(inputs))
+    with torch.no_grad():
+        ready(rearrange(torch.from_numpy(nkd.scale_intensity(sample.volume)), "z y x -> 1 1 z y x"))
+    hook.remove()
+    return caught[0]
+
+
+def last_block(kind):
+    """Make a new last block, and the head that gives the logits."""
+    torch.manual_seed(0)
+    width = ready.config.width
+    layer = nkd.SnakeConv3d(width, width, kernel_size=5)
+    if kind == "3 x 3 x 3":
+        layer = torch.nn.Conv3d(width, width, 3, padding=1)
+    elif kind == "straight":
+        layer.heads.requires_grad_(False)
+    head = torch.nn.Conv3d(width, 1, 1)
+    torch.nn.init.constant_(head.bias, -4.6)  # 1 % of the voxels are neurite
+    return torch.nn.Sequential(layer, torch.nn.GroupNorm(8, width), torch.nn.GELU(), head)
+
+
+def crops_of(mask, steps, size=(16, 32, 32)):
+    """Draw crops around voxels of the neurite, as indices."""
+    rng, places = np.random.default_rng(0), np.argwhere(mask)
+    for place in places[rng.integers(len(places), size=steps)]:
+        corner = np.clip(place - np.array(size) // 2, 0, np.array(mask.shape) - size)
+        yield (..., *(slice(a, a + n) for a, n in zip(corner, size, strict=True)))
+
+
+inside, new = enters(known), enters(unseen)
+masks = {one.name: rearrange(torch.from_numpy(one.mask), "z y x -> 1 1 z y x").float() for one in (known, unseen)}
+blocks = {kind: last_block(kind) for kind in ("3 x 3 x 3", "straight", "bent")}
+with torch.no_grad():
+    assert torch.equal(blocks["straight"](inside), blocks["bent"](inside))  # at step 0
+loss_of, losses, dices = nkd.dice_cross_entropy(), {}, {}
+for kind, block in blocks.items():
+    optimizer = torch.optim.Adam([weight for weight in block.parameters() if weight.requires_grad], lr=3e-3)
+    losses[kind], begin = [], time.perf_counter()
+    for crop in crops_of(known.mask, 25 if short else 60):
+        optimizer.zero_grad()
+        loss = loss_of(block(inside[crop]), masks[known.name][crop])
+        loss.backward()
+        optimizer.step()
+        losses[kind].append(loss.item())
+    seconds = time.perf_counter() - begin
+    with torch.no_grad():
+        seen, found = (block(volume).sigmoid()[0, 0].numpy() for volume in (inside, new))
+    dices[kind] = nkd.dice(found > nkd.best_threshold([seen], [known.mask]), unseen.mask)
+    losses[kind] = np.mean(losses[kind][-10:])
+    print(f"{kind:>9}: loss {losses[kind]:.3f} at the end, Dice {dices[kind]:.3f} on the other neuron; {seconds:.0f} s")
+
+# %% [markdown]
+# And where do the taps go? For all voxels of the other neuron's neurites: the share of their tubes' taps that lie on a neurite.
+
+# %%
+layer, neurite = blocks["bent"][0], torch.from_numpy(unseen.mask)
+with torch.no_grad():
+    offsets = dict(zip(layer.axes, layer.offsets(new), strict=True))
+for axis, steps in offsets.items():
+    straight, bent = (
+        nkd.snake_sample(masks[unseen.name], bend * steps, axis)[0, 0][:, neurite].mean().item() for bend in (0, 1)
+    )
+    aside = steps[0][:, :, neurite].abs().mean()
+    print(
+        f"along {axis}: steps aside of {aside:.2f} voxels; on a neurite {straight:.0%} if straight, {bent:.0%} as learnt"
+    )
+    assert bent < straight
+assert losses["bent"] < losses["straight"]
+
+bending = sum(steps[0].abs().sum((0, 1)) for steps in offsets.values()) * neurite  # z y x
+inner = (slice(6, -6),) * 3
+z, y, x = np.unravel_index(bending[inner].numpy().argmax(), bending[inner].shape)  # corner of the box around it
+at = (..., *(slice(place + 6, place + 7) for place in (z, y, x)))
+learnt = {
+    f"along {axis}": nkd.snake_coordinates(steps[at], axis, start=(6, 6, 6))[0, :, 0, 0, 0]
+    for axis, steps in offsets.items()
+}
+box = unseen.volume[z : z + 13, y : y + 13, x : x + 13]
+_ = nkd.plot_snake(box, learnt, spacing=unseen.spacing, title="The neurite voxel whose tubes bend most")
+
+# %% [markdown]
+# *The three tubes of one voxel; the ring is the voxel.* The tubes learn to bend, and on the neuron they learn from, the loss of bent tubes is lower than that of straight ones. But they do **not** follow the neurite: fewer of their taps lie on it than if they were straight. Nothing in the loss asks them to follow, and a tap beside a neurite tells where it ends. On the other neuron the three blocks are a few hundredths of Dice apart; one seed and one neuron cannot say which is best. The plain convolution is the fastest.
+
+# %% [markdown]
 # ## What was learnt
 #
 # - A tube has a fixed middle and steps that add up outward. Gradient descent on the steps alone follows a curve to within half a voxel. It follows a real neurite to within a voxel of an automatic trace.
 # - "Flattened along a tube" can mean several things. `patch` and `lines` keep about a tenth of the teacher's kernel. `literal` keeps the weights but not the square. `grid` keeps everything, so it is the default.
 # - Tubes beside the inflated embedding, behind a gate of zero, change nothing at step 0.
 # - A tube belongs to a token. It can only follow a neurite that passes through the middle of that token (exercise 1).
+# - In a decoder, a snake convolution learns to bend. It does not have to learn to follow the neurite: the tubes of this notebook reach across it.
 #
 # This notebook does *not* show whether tubes make a better student. [09 · Does it help?](09_does_it_help.ipynb) compares students with and without tubes.
 #

@@ -342,7 +342,7 @@ result = nkd.train(
     training,
     unseen,
     folder / "beside",
-    config=nkd.TrainConfig(steps=run_steps, batch_size=1, crop=crop, validate_every=run_steps, seed=0),
+    config=nkd.TrainConfig(steps=run_steps, batch_size=1, validate_every=run_steps, seed=0),
     distillation=nkd.Distillation(teacher, student, config=schedules["linear"]),
     progress=False,
 )
@@ -418,7 +418,7 @@ for name, weight in {"no anchor": 0.0, "Gram anchor": anchor_weight}.items():
         training,
         unseen,
         folder / name.replace(" ", "-"),
-        config=nkd.TrainConfig(steps=tune_steps, batch_size=1, crop=crop, validate_every=tune_steps, seed=0, **rates),
+        config=nkd.TrainConfig(steps=tune_steps, batch_size=1, validate_every=tune_steps, seed=0, **rates),
         distillation=nkd.Distillation(teacher, inflated, config=anchor),
         callback=measure,
         progress=False,

@@ -77,7 +77,7 @@ Code(textwrap.dedent(body), language="python")
 #
 # ## 2 · What a batch looks like
 #
-# Three of four crops are centred near a voxel of the neuron. The others are centred near any voxel that is not exactly zero; otherwise the student would see too little of what is *not* a neurite. Each crop is rotated, mirrored, and made brighter or dimmer. Sometimes its background is set to zero, as in many published stacks.
+# Three of four crops are centred near a voxel of the neuron. The others are centred near any voxel that is not empty (set to zero when the stack was cut out); otherwise the student would see too little of what is *not* a neurite. Each crop is rotated, mirrored, and made brighter or dimmer. Sometimes its background is set to zero, as in many published stacks.
 
 # %%
 patches = nkd.Patches(training, size=window, length=1000, seed=0)
@@ -120,7 +120,7 @@ for name, parameters in model.parameter_groups().items():
 
 # %%
 config = nkd.TrainConfig(
-    steps=12 if short else 120, batch_size=2, crop=window, warmup=0.25, validate_every=4 if short else 40, seed=0
+    steps=12 if short else 120, batch_size=2, warmup=0.25, validate_every=4 if short else 40, seed=0
 )
 live = nkd.LivePlot(every=4 if short else 20)
 result = nkd.train(model, training, validation, folder / "whole", config=config, callback=live)
@@ -212,9 +212,7 @@ assert difference < 0.2
 # %%
 steps = 6 if short else 40
 for lr_transferred in (3e-5, 1e-2):
-    careless = nkd.TrainConfig(
-        steps=steps, batch_size=2, crop=window, lr_transferred=lr_transferred, validate_every=steps
-    )
+    careless = nkd.TrainConfig(steps=steps, batch_size=2, lr_transferred=lr_transferred, validate_every=steps)
     other = student()
     outcome = nkd.train(other, training, validation, folder / f"rate-{lr_transferred}", config=careless, progress=False)
     moved = (other.vit.blocks[0].attn.qkv.weight - teacher.vit.blocks[0].attn.qkv.weight.to(device)).norm()
@@ -277,7 +275,7 @@ assert less < share
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-plain = nkd.TrainConfig(steps=steps, batch_size=2, crop=window, validate_every=steps)
+plain = nkd.TrainConfig(steps=steps, batch_size=2, validate_every=steps)
 outcome = nkd.train(
     student(),
     training,

@@ -322,7 +322,6 @@ config = nkd.TrainConfig(
     seed=0,
 )
 result = nkd.train(student, training, validation, folder / "training", config=config)
-student.set_threshold(result.threshold)
 student.save_pretrained(folder / "student")
 print(f"validation Dice {result.best_dice:.3f} at step {result.best_step}, threshold {result.threshold:.2f}")
 _ = nkd.plot_history(result.history)

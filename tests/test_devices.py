@@ -22,18 +22,20 @@ from neurokd.training.losses import dice_cross_entropy
 
 WINDOW, STEPS = (8, 32, 32), 3
 # Every term a mean over crops, so that the mean of two devices is that of the whole batch; Dice is not, nor is a
-# centre: those are taken over what a device sees.
-PER_CROP = {"loss": binary_cross_entropy_with_logits, "centre": False}
-PER_DEVICE = {"loss": dice_cross_entropy(), "centre": True}
+# mean token: those are taken over what a device sees.
+PER_CROP = {"loss": binary_cross_entropy_with_logits, "subtract_mean": False}
+PER_DEVICE = {"loss": dice_cross_entropy(), "subtract_mean": True}
 
 
-def run(folder, *, devices, loss, centre):
-    """Train a student of the preset tiny with a teacher beside it; return what this process saw at each step, and the history."""
+def run(folder, *, devices, loss, subtract_mean):
+    """Train a student of the preset tiny with a teacher; return what this process saw at each step, and the history."""
     neurons = simulated_neurons(2, seed=3, shape=(16, 48, 48))
     generator = torch.Generator().manual_seed(0)
     teacher = stand_in_teacher()
     model = NeuronSegmenter.from_teacher(teacher, preset="tiny", window=WINDOW, generator=generator)
-    config = DistillConfig(project=True, centre=centre, views=("z",), slices=1, schedule="linear", steps=2)
+    config = DistillConfig(
+        project=True, subtract_mean=subtract_mean, views=("z",), slices=1, schedule="linear", steps=2
+    )
     distillation = Distillation(teacher, model, config=config, generator=generator)
     seen = []
 

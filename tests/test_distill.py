@@ -178,12 +178,12 @@ def test_mse_is_twice_the_cosine_loss_without_the_mean_over_channels_whatever_th
         torch.testing.assert_close(mse_loss(length * student, teacher), expected, rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("subtract", [True, False])
 @pytest.mark.parametrize("loss", ["cosine", "mse", "gram"])
-def test_zero_when_tokens_are_equal_and_not_otherwise(teacher, loss, centre):
+def test_zero_when_tokens_are_equal_and_not_otherwise(teacher, loss, subtract):
     student = small_student(dim=192)
     off = {"cosine": 0.0, "mse": 0.0, "gram": 0.0}
-    same_width = distillation(teacher, student, centre=centre, **off | {loss: 1.0})
+    same_width = distillation(teacher, student, subtract_mean=subtract, **off | {loss: 1.0})
     assert not list(same_width.learned())
     tokens = same_width.targets(noise(2, 1, 8, 32, 32))
     assert same_width.compare(tokens, tokens)[0] == 0
@@ -194,7 +194,7 @@ def test_zero_when_tokens_are_equal_and_not_otherwise(teacher, loss, centre):
 
 def test_centring_takes_away_what_all_tokens_share(teacher):
     student = small_student(dim=192, depth=1)
-    centred, plain = (distillation(teacher, student, gram=0.0, centre=centre) for centre in (True, False))
+    centred, plain = (distillation(teacher, student, gram=0.0, subtract_mean=subtract) for subtract in (True, False))
     theirs = [noise(1, 192, 2, 4, 4, seed=1) - 0.5]
     ours = [noise(1, 192, 2, 4, 4, seed=2) - 0.5]
     common = noise(1, 192, 1, 1, 1, seed=3) * 50

@@ -57,7 +57,8 @@ def border(volume: np.ndarray) -> np.ndarray:
 def dead(volume: np.ndarray, value: float) -> np.ndarray:
     volume = volume.copy()
     volume[3, 90, 10] = value  # in the background
-    volume[20, 50, 0] = value if value < 0 else volume[20, 50, 0]  # and on the trunk
+    if value < 0:
+        volume[len(volume) // 2, 50, 0] = value  # and on the trunk
     return volume
 
 
@@ -96,7 +97,7 @@ def test_scaled_voxels_stay_what_they_are(stack: str, change: str) -> None:
         assert np.quantile(after[lit], level) == pytest.approx(np.quantile(before[lit], level), abs=close)
         assert np.quantile(after[~lit], level) == pytest.approx(np.quantile(before[~lit], level), abs=close)
     moved = np.abs(after - before) > 0.15  # more than noise: what replaces a hot voxel has its own
-    assert moved.mean() < 1e-4  # pairs of hot voxels are not replaced
+    assert moved.mean() < 2e-5  # but for three hot voxels together
 
 
 def test_black_and_white_of_a_known_background() -> None:
@@ -107,7 +108,8 @@ def test_black_and_white_of_a_known_background() -> None:
         assert level + 100 * gain < scale.white <= level + 175 * gain  # trunk to soma
     zeroed = IntensityScale.from_volume(CUT)
     assert (zeroed.black, zeroed.fill) == (0, 0) and 100 < zeroed.white <= 175
-    assert (scale_intensity(CUT)[CUT > 0] > 0.1).all()  # what the cut left does not become dark
+    # What the cut left does not become dark; single voxels that it left are taken for hot ones.
+    assert (scale_intensity(CUT)[(CUT > 0) & LIT] > 0.1).mean() > 0.995
 
 
 def test_noise_alone_does_not_become_bright() -> None:
@@ -223,8 +225,8 @@ def test_hot_and_dead_voxels_are_replaced_and_neurites_are_not() -> None:
     t = np.arange(30)
     thin[5 + t, 30 + t, 30 + t] = 400  # diagonal, its ends included
     thin[20, 5, 10:90] = thin[2:38, 80, 80] = 400  # along x and along z
-    spoiled, bad = thin.copy(), [(0, 0, 0), (20, 60, 60), (39, 99, 50), (10, 20, 20)]
-    spoiled[tuple(np.transpose(bad))] = 2000, 400, 900, -700
+    spoiled, bad = thin.copy(), [(0, 0, 0), (20, 60, 60), (39, 99, 50), (10, 20, 20), (30, 30, 9), (31, 31, 9)]
+    spoiled[tuple(np.transpose(bad))] = 2000, 400, 900, -700, 900, 1000
     scale = IntensityScale.from_volume(spoiled)
     mended = repair_voxels(spoiled, low=scale.low, high=scale.high)
     changed = np.argwhere(mended != spoiled)
@@ -233,29 +235,27 @@ def test_hot_and_dead_voxels_are_replaced_and_neurites_are_not() -> None:
     assert repair_voxels(thin, low=scale.low, high=scale.high) is thin
 
 
-def test_repair_in_blocks_with_a_margin_of_one_is_the_same() -> None:
+def test_repair_in_blocks_with_a_margin_of_two_is_the_same() -> None:
     volume = hot(RAW.astype(np.uint16), 2000)
     volume.flat[::9001] = 0
     scale = IntensityScale.from_volume(volume)
-    for companions in (0, 1):
-        settings = {"low": scale.low, "high": scale.high, "companions": companions}
-        whole = repair_voxels(volume, **settings)
-        assert (whole != volume).sum() > 700
-        for low in range(0, 100, 25):
-            start, stop = max(0, low - 1), low + 26
-            block = repair_voxels(volume[:, start:stop], **settings)[:, low - start :][:, :25]
-            np.testing.assert_array_equal(block, whole[:, low : low + 25])
+    whole = repair_voxels(volume, low=scale.low, high=scale.high)
+    assert (whole != volume).sum() > 800
+    for start in range(0, 100, 5):
+        margin = min(start, 2)
+        block = repair_voxels(volume[:, start - margin : start + 7], low=scale.low, high=scale.high)
+        np.testing.assert_array_equal(block[:, margin : margin + 5], whole[:, start : start + 5])
 
 
 def test_the_scale_from_blocks_is_the_scale() -> None:
-    """As the example of `IntensityScale`: two passes over blocks, the second with a margin of one voxel."""
+    """As the example of `IntensityScale`: two passes over blocks, the second with a margin of two voxels."""
     volume = hot(RAW, 1000) + np.random.default_rng(2).random(SHAPE, np.float32)
     cuts = range(0, 40, 8)
     draft = IntensityScale.from_histogram(reduce(add, [Histogram.from_volume(volume[z : z + 8]) for z in cuts]))
     parts = []
     for z in cuts:
-        start = max(0, z - 1)
-        mended = repair_voxels(volume[start : z + 9], low=draft.low, high=draft.high, companions=1)
+        start = max(0, z - 2)
+        mended = repair_voxels(volume[start : z + 10], low=draft.low, high=draft.high)
         parts.append(Histogram.from_volume(mended[z - start :][:8]))
     assert IntensityScale.from_histogram(reduce(add, parts)) == IntensityScale.from_volume(volume)
 

@@ -20,6 +20,7 @@ def test_examples_worked_by_hand():
     assert average_precision([0.1, 0.8, 0.4, 0.35], np.array([False, True, False, True])) == pytest.approx(5 / 6)
     assert average_precision([3, 2, 1], np.array([True, True, False])) == 1
     assert average_precision([1, 2, 3, 4], np.array([True, False, False, False])) == 0.25
+    assert average_precision([1, 2, 3, 4], [255, 0, 0, 0]) == 0.25
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int16])
@@ -40,10 +41,10 @@ def test_scores_without_information_get_the_share_of_what_is_true():
 @pytest.mark.parametrize(
     ("scores", "truth", "match"),
     [
-        ([1.0, 2.0], np.zeros(2, bool), "nowhere true"),
-        ([1.0, np.nan], np.ones(2, bool), "1 scores are NaN or infinite"),
-        ([1.0, 2.0], np.array([0, 1]), r"as scores \(2,\), got int64 of \(2,\)"),
-        ([1.0, 2.0], np.ones((2, 1), bool), r"as scores \(2,\), got bool of \(2, 1\)"),
+        ([1.0, 2.0], np.zeros(2, bool), "truth must be true somewhere"),
+        ([1.0, np.nan], np.ones(2, bool), "scores must be finite, got 1"),
+        ([1.0, 2.0], np.array([0, 0.5]), "truth must be boolean, .* got float64 with 0.5"),
+        ([1.0, 2.0], np.ones((2, 1), bool), r"shape of scores \(2,\), got \(2, 1\)"),
     ],
 )
 def test_bad_input_is_named(scores, truth, match):

@@ -10,9 +10,9 @@ from scipy import stats
 
 from neurokd.data.datasets import Sample
 from neurokd.data.tree import Tree
-from neurokd.evaluation.evaluate import evaluate_masks, evaluate_samples
+from neurokd.evaluation.evaluate import compare_trees, evaluate_masks, evaluate_samples
 from neurokd.evaluation.report import Report
-from neurokd.evaluation.trees import compare_trees
+from neurokd.evaluation.scores import SCORES, Score
 
 SHAPE = (6, 7, 8)
 SPACING = (2.0, 1.0, 0.5)
@@ -73,11 +73,11 @@ def test_a_missed_neuron_makes_the_mean_worse() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s, p: (s, {"a": SOME}), r"no prediction for \['b'\]"),
-        (lambda s, p: (s[:1], p), r"no sample for \['b'\]"),
+        (lambda s, p: (s, {"a": SOME}), r"got none of \['b'\]"),
+        (lambda s, p: (s[:1], p), r"surplus \['b'\]"),
         (lambda s, p: ([s[0], replace(s[1], mask=None)], p), "'b'.*mask"),
         (lambda s, p: ([s[0], replace(s[1], spacing=None)], p), "'b'.*spacing"),
-        (lambda s, p: ([*s, s[0]], p), "name of its own"),
+        (lambda s, p: ([*s, s[0]], p), "unique name"),
         (lambda s, p: ([], {}), "at least one"),
     ],
 )
@@ -155,6 +155,29 @@ def test_worst() -> None:
         report.worst("nsd")
 
 
+def test_worst_of_a_score_that_is_not_ours() -> None:
+    report = Report([{"name": "a", "nsd": 0.9}, {"name": "b", "nsd": 0.1}])
+    with pytest.raises(ValueError, match="better must be 'high' or 'low' for the score 'nsd', got None"):
+        report.worst("nsd")
+    assert report.worst("nsd", 1, better="high") == ["b"]
+    assert report.worst("nsd", 1, better="low") == ["a"]
+
+
+def test_a_new_score_is_one_entry(monkeypatch) -> None:
+    """Its value is in every row, its heading and definition in every table, its better end known."""
+    extra = Score(
+        "extra voxels", "masks", lambda pair: int((pair.prediction & ~pair.truth).sum()), "spill", "low", digits=0
+    )
+    monkeypatch.setitem(SCORES, "extra", extra)
+    both = SOME.copy()
+    both[0, 0, :2] = True
+    report = evaluate_samples(samples(), {"a": samples()[0].mask, "b": both})
+    assert [row["extra"] for row in report.rows] == [0, 2]
+    assert report.worst("extra", 1) == ["b"]
+    table = report.to_markdown(["extra"])
+    assert table.startswith("| name | extra voxels | failed |\n") and "- extra voxels: spill." in table
+
+
 def test_trees_in_a_report() -> None:
     tree = Tree(np.array([[0, 0, 0], [30, 40, 0]]), np.ones(2), np.array([-1, 0]), np.zeros(2))
     rows = [{"name": name, **compare_trees(one, tree)} for name, one in (("found", tree), ("missed", None))]
@@ -173,8 +196,8 @@ def test_trees_in_a_report() -> None:
     ("rows", "settings", "message"),
     [
         ([], {}, "at least one row"),
-        ([{"dice": 1.0}], {}, "name of its own"),
-        ([{"name": "a", "dice": 1.0}, {"name": "a", "dice": 0.0}], {}, "name of its own"),
+        ([{"dice": 1.0}], {}, "unique name"),
+        ([{"name": "a", "dice": 1.0}, {"name": "a", "dice": 0.0}], {}, "unique name"),
         ([{"name": "a", "dice": 1.0}, {"name": "b"}], {}, r"'b' differ in \['dice'\]"),
         ([{"name": "a", "hd95": math.nan}], {}, "'a' must be finite.*nan"),
         ([{"name": "a", "hd95": math.inf}], {}, "'a' must be finite.*inf"),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 from torch import nn
 
 from neurokd.data.datasets import Sample
+from neurokd.evaluation.voxels import dice
+from neurokd.inference.sliding import predict
 from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.training.config import TrainConfig
 from neurokd.training.known import KnownVoxels
@@ -251,8 +254,8 @@ def test_a_loss_gets_known_only_where_a_batch_has_unknown_voxels(samples, tmp_pa
         (lambda s: replace(s, mask=s.volume / 255), "mask of sample 'tube-2' must be boolean"),
         (lambda s: replace(s, volume=np.where(s.mask, np.nan, s.volume)), "sample 'tube-2': volume has .* NaN"),
         (lambda s: replace(s, volume=s.volume * 0), "sample 'tube-2': volume is constant"),
-        (lambda s: replace(s, mask=s.mask & False), "must have foreground|with foreground"),
-        (lambda s: None, "no samples|with foreground"),
+        (lambda s: replace(s, mask=s.mask & False), "must have foreground|must hold foreground"),
+        (lambda s: None, "no samples|at least one sample"),
     ],
 )
 def test_a_sample_that_cannot_be_used_is_named_before_the_first_step(part, change, words, tmp_path):
@@ -271,3 +274,52 @@ def test_training_and_validation_take_masks_of_any_type_and_one_empty_stack(tmp_
         folder = tmp_path / kind.__name__
         results.append(train(Net(), [*training, nothing], validation, folder, config=SETTINGS, progress=False))
     assert results[0] == results[1] == results[2]
+
+
+# --- crops, windows and thresholds
+
+
+class WindowedNet(Net):
+    """A network that says which window it was made for, notes what it sees, and keeps a threshold."""
+
+    def __init__(self, window):
+        super().__init__()
+        self.config, self.threshold, self.seen = SimpleNamespace(window=window), None, {True: set(), False: set()}
+
+    def forward(self, x):
+        self.seen[self.training].add(tuple(x.shape[2:]))
+        return self.layers(x)
+
+    def set_threshold(self, threshold):
+        self.threshold = threshold
+
+
+@pytest.mark.parametrize("crop", [None, (6, 12, 12)])
+def test_the_threshold_is_chosen_and_set_as_predict_will_use_it(crop, samples, tmp_path):
+    model = WindowedNet(window=(4, 16, 8))
+    config = replace(SETTINGS, crop=crop)
+    result = train(model, *samples, tmp_path, config=config, progress=False)
+    assert model.seen == {True: {crop or (4, 16, 8)}, False: {(4, 16, 8)}}  # training, validation
+    assert model.threshold == result.threshold
+    again = predict(model, samples[1][0].volume) > model.threshold  # as a user calls it
+    assert dice(again, samples[1][0].mask) == result.best_dice
+    # The run went with crops of that size, and goes on with them however they are said.
+    resumed = replace(SETTINGS, crop=crop or (4, 16, 8))
+    assert train(WindowedNet((4, 16, 8)), *samples, tmp_path, config=resumed, resume=True, progress=False) == result
+
+
+def test_a_model_without_window_needs_a_crop(samples, tmp_path):
+    with pytest.raises(ValueError, match="crop must be given for a model without config"):
+        train(Net(), *samples, tmp_path / "run", config=replace(SETTINGS, crop=None), progress=False)
+    assert not (tmp_path / "run").exists()
+    assert TrainConfig().crop is None
+    with pytest.raises(ValueError, match="window must be given"):
+        predict(Net(), samples[0][0].volume)
+
+
+def test_a_trained_segmenter_is_saved_with_its_threshold(samples, tmp_path):
+    model = NeuronSegmenter.from_scratch(dim=24, depth=2, heads=2, width=8, window=(8, 16, 16), blocks=(0, 1))
+    config = replace(SETTINGS, crop=None, steps=2, lr=1e-2)
+    result = train(model, *samples, tmp_path / "run", config=config, progress=False)
+    again = NeuronSegmenter.from_pretrained(model.save_pretrained(tmp_path / "model"))
+    assert again.config.threshold == result.threshold != 0.5

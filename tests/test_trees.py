@@ -9,8 +9,9 @@ import pytest
 from neurokd.data.swc import write_swc
 from neurokd.data.tree import Tree
 from neurokd.evaluation.branching import bifurcation_scores, strahler_order, tip_scores
+from neurokd.evaluation.evaluate import compare_trees
 from neurokd.evaluation.tree_distance import distance_to_tree, split_edges
-from neurokd.evaluation.trees import compare_trees, dsa, esa, length_scores, pds
+from neurokd.evaluation.trees import dsa, esa, length_scores, pds
 
 CONVENTIONS = ("length", "vaa3d")
 
@@ -72,7 +73,7 @@ def brute_distance(point: np.ndarray, tree: Tree) -> float:
     return best
 
 
-def brute_vaa3d(tree: Tree, other: Tree, threshold: float = 2.0) -> tuple[float, float, float]:
+def brute_vaa3d(tree: Tree, other: Tree, tolerance: float = 2.0) -> tuple[float, float, float]:
     """ESA, DSA and PDS by the definition, point by point."""
     means, apart_means, shares = [], [], []
     for one, two in ((tree, other), (other, tree)):
@@ -83,7 +84,7 @@ def brute_vaa3d(tree: Tree, other: Tree, threshold: float = 2.0) -> tuple[float,
             for j in range(n):
                 point = start + (end - start) * (j / (n - 1) if n > 1 else 0)
                 distances.append(brute_distance(point, two))
-        apart = [d for d in distances if d >= threshold]
+        apart = [d for d in distances if d >= tolerance]
         means.append(np.mean(distances))
         shares.append(len(apart) / len(distances))
         if apart:
@@ -91,14 +92,14 @@ def brute_vaa3d(tree: Tree, other: Tree, threshold: float = 2.0) -> tuple[float,
     return np.mean(means), np.mean(apart_means) if apart_means else 0.0, np.mean(shares)
 
 
-def dense_length(tree: Tree, other: Tree, threshold: float = 2.0) -> tuple[float, float, float]:
+def dense_length(tree: Tree, other: Tree, tolerance: float = 2.0) -> tuple[float, float, float]:
     """ESA, DSA and PDS by the middles of very short pieces."""
     means, apart_means, shares = [], [], []
     for one, two in ((tree, other), (other, tree)):
         points, first, second = split_edges(one, 0.02)
         weight = np.linalg.norm(points[first] - points[second], axis=1)
         distances = distance_to_tree((points[first] + points[second]) / 2, two)
-        apart = distances >= threshold
+        apart = distances >= tolerance
         means.append(np.average(distances, weights=weight))
         shares.append(weight[apart].sum() / weight.sum())
         if apart.any():
@@ -106,8 +107,8 @@ def dense_length(tree: Tree, other: Tree, threshold: float = 2.0) -> tuple[float
     return np.mean(means), np.mean(apart_means) if apart_means else 0.0, np.mean(shares)
 
 
-def three(tree: Tree, other: Tree, convention: str = "length", threshold: float = 2.0) -> tuple[float, float, float]:
-    scores = compare_trees(tree, other, tolerance=threshold, convention=convention)
+def three(tree: Tree, other: Tree, convention: str = "length", tolerance: float = 2.0) -> tuple[float, float, float]:
+    scores = compare_trees(tree, other, tolerance=tolerance, convention=convention)
     return scores["esa"], scores["dsa"], scores["pds"]
 
 
@@ -171,8 +172,8 @@ def test_single_scores_are_those_of_the_comparison(convention):
     tree, other = random_tree(60, seed=1), random_tree(60, seed=2)
     scores = compare_trees(tree, other, tolerance=15.0, convention=convention)
     assert esa(tree, other, convention=convention) == scores["esa"]
-    assert dsa(tree, other, threshold=15.0, convention=convention) == scores["dsa"]
-    assert pds(tree, other, threshold=15.0, convention=convention) == scores["pds"]
+    assert dsa(tree, other, tolerance=15.0, convention=convention) == scores["dsa"]
+    assert pds(tree, other, tolerance=15.0, convention=convention) == scores["pds"]
     assert length_scores(tree, other, tolerance=15.0)["f1"] == scores["length_f1"]
     assert bifurcation_scores(tree, other, tolerance=15.0)["recall"] == scores["bifurcation_recall"]
     assert tip_scores(tree, other, tolerance=15.0)["precision"] == scores["tip_precision"]
@@ -277,7 +278,7 @@ def test_against_swclib(case):
     sd, ssd, precision, recall = SWCLIB[case]
     traced, truth = swclib_pair(*case)
     assert esa(traced, truth) == pytest.approx(sd, rel=5e-4)
-    assert dsa(traced, truth, threshold=0.1) == pytest.approx(ssd, rel=2e-3)
+    assert dsa(traced, truth, tolerance=0.1) == pytest.approx(ssd, rel=2e-3)
     scores = bifurcation_scores(traced, truth, tolerance=15.0)
     assert (scores["precision"], scores["recall"]) == pytest.approx((precision, recall))
 
@@ -287,7 +288,7 @@ def test_swclib_still_says_so(case, tmp_path):
     ssd = pytest.importorskip("swclib.metrics.ssd_metric", reason="swclib is not installed; its figures are recorded")
     keypoints = pytest.importorskip("swclib.metrics.keypoint_metric")
     traced, truth = (str(write_swc(tmp_path / f"{i}.swc", tree)) for i, tree in enumerate(swclib_pair(*case)))
-    near = keypoints.KeypointMetric(["branch"], threshold_dis=15.0, scale=(1, 1, 1)).run(truth, traced)
+    near = keypoints.KeypointMetric(["branch"], tolerance_dis=15.0, scale=(1, 1, 1)).run(truth, traced)
     found = (
         ssd.SSDMetric(min_distance=0.02).run(truth, traced)["sd"],
         ssd.SSDMetric(min_distance=0.1).run(truth, traced)["ssd"],
@@ -397,7 +398,7 @@ def test_a_missed_neuron_counts():
         ({"tolerance": math.nan}, "tolerance.*nan"),
         ({"convention": "nodes"}, "'length' or 'vaa3d'.*'nodes'"),
         ({"spacing": (1, 1)}, "spacing.*three"),
-        ({"spacing": (1, 1, 1), "convention": "vaa3d"}, "vaa3d.*no spacing"),
+        ({"spacing": (1, 1, 1), "convention": "vaa3d"}, "spacing must be None.*vaa3d"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -407,8 +408,8 @@ def test_bad_settings(settings, message):
 
 def test_bad_settings_of_single_scores():
     for score in (dsa, pds):
-        with pytest.raises(ValueError, match=r"threshold.*-1"):
-            score(line(3), line(3), threshold=-1)
+        with pytest.raises(ValueError, match=r"tolerance.*-1"):
+            score(line(3), line(3), tolerance=-1)
     with pytest.raises(ValueError, match="convention"):
         esa(line(3), line(3), convention="Vaa3D")
     for score in (length_scores, bifurcation_scores, tip_scores):

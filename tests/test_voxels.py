@@ -75,9 +75,9 @@ def test_best_threshold_separates() -> None:
     volume = np.where(mask, 200, 50).astype(np.uint8)
     t = best_threshold([volume], [mask])
     assert 50 <= t < 200 and dice(volume > t, mask) == 1
-    with pytest.raises(ValueError, match=r"volume 1.*shape"):
+    with pytest.raises(ValueError, match="mask 1 must have the shape of volume 1"):
         best_threshold([volume, volume], [mask, mask[:-1]])
-    with pytest.raises(ValueError, match="1 volumes, 0 masks"):
+    with pytest.raises(ValueError, match="masks must be as many as volumes, at least 1, got 0 and 1"):
         best_threshold([volume], [])
     with pytest.raises(ValueError, match=r"volume 0.*finite"):
         best_threshold([np.where(mask, np.nan, 0)], [mask])

@@ -1,16 +1,15 @@
-"""Build the book: pages from book/, reference from the package, tutorial from the notebooks as they were executed.
+"""Build the book: pages from book/, reference from the package, tutorial from the executed notebooks.
 
     python tools/book.py            execute what changed (ci profile), build book/_build/html; a warning is an error
-    python tools/book.py --draft    build only: a notebook that is not executed yet stands there without outputs
-    python tools/book.py --serve    ... and show it at http://127.0.0.1:8000
+    python tools/book.py --draft    build only; a notebook that is not executed yet is shown without outputs
 
-Everything is put together in ``book/_build/source``, and only files whose content changed are written there, so that
+Everything is put together in ``book/_build/source``. Only files whose content changed are written there, so that
 Sphinx makes only those pages again. ``NEUROKD_PROFILE=full`` shows what a reader gets instead of the short profile.
 """
 
+from __future__ import annotations
+
 import argparse
-import functools
-import http.server
 import os
 import re
 import subprocess
@@ -24,7 +23,6 @@ import yaml
 import execute
 import neurokd
 import notebooks
-import openings
 import reference
 import vendor
 from neurokd.models.storage import model_folder, released_models
@@ -41,7 +39,7 @@ pictures and numbers are worse than those you get when you run the notebook your
 
 
 def shown(source: Path, profile: str) -> nbformat.NotebookNode:
-    """Return a notebook as the book shows it: its text of now, the outputs of its last run, figures with words.
+    """Return a notebook as the book shows it: its present text, the outputs of its last run, figures with words.
 
     Raises
     ------
@@ -50,9 +48,8 @@ def shown(source: Path, profile: str) -> nbformat.NotebookNode:
     """
     notebook = notebooks.build(source)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    kept = execute.folder_of(profile) / source.with_suffix(".ipynb").name
     if execute.is_done(source, profile):
-        executed = nbformat.read(kept, as_version=4)
+        executed = nbformat.read(execute.kept(source, profile), as_version=4)
         notebook.metadata["widgets"] = executed.metadata.get("widgets", {})
         outputs = [cell.outputs for cell in executed.cells if cell.cell_type == "code"]
         for cell, output in zip(code, outputs, strict=True):
@@ -60,10 +57,8 @@ def shown(source: Path, profile: str) -> nbformat.NotebookNode:
             if "mystnb" not in cell.metadata and (words := _words(cell, source)):
                 cell.metadata["mystnb"] = {"image": {"alt": words}}
         if profile == "ci":
-            # below the box
-            notebook.cells[0].source = re.sub(
-                r"(\n>[^\n]*)(\n(?!>)|$)", rf"\1\n\n{SHORT}\n\2", notebook.cells[0].source, count=1
-            )
+            box = re.compile(r"(\n>[^\n]*)(\n(?!>)|$)")  # its last line; the note stands below
+            notebook.cells[0].source = box.sub(rf"\1\n\n{SHORT}\n\2", notebook.cells[0].source, count=1)
     for cell in code:
         if "colab" in cell.metadata.get("tags", []):
             cell.outputs, cell.metadata["tags"] = [], [*cell.metadata["tags"], "remove-cell"]
@@ -75,15 +70,14 @@ def _words(cell: nbformat.NotebookNode, source: Path) -> str:
 
     A widget that brings a picture for pages without widgets is shown as the widget.
     """
-    said = []
+    words = []
     for output in cell.outputs:
         data = output.get("data", {})
         if "image/png" in data and "application/vnd.jupyter.widget-view+json" not in data:
-            words = output.metadata.get("image/png", {}).get("alt")
-            if not words:
-                raise ValueError(f"{source.stem}: a figure of the cell below has no words\n{cell.source}")
-            said.append(words)
-    return " / ".join(said)
+            words.append(output.metadata.get("image/png", {}).get("alt"))
+    if None in words:
+        raise ValueError(f"{source.stem}: a figure of the cell below has no words\n{cell.source}")
+    return " / ".join(words)
 
 
 def configuration(address: str | None) -> dict:
@@ -100,18 +94,24 @@ def configuration(address: str | None) -> dict:
     return settings
 
 
+def with_address(text: str, address: str | None) -> str:
+    """Fill in ``<!-- address -->A<!-- else -->B<!-- end -->``: A with the address for ADDRESS, or B without one."""
+    either = re.compile("<!-- address -->(.*?)<!-- else -->(.*?)<!-- end -->", re.S)
+    return either.sub(lambda found: found[1].replace("ADDRESS", address) if address else found[2], text)
+
+
 def pages(profile: str) -> dict[str, str | bytes]:
     """Return every file that the book is made of, by its path in the source folder."""
-    address = openings.repository()
+    address = notebooks.repository()
     files: dict[str, str | bytes] = {}
     for path in sorted(BOOK.rglob("*")):
         place = path.relative_to(BOOK)
         if path.is_file() and place.parts[0] != "_build" and path.name != "measured.json":
             files[str(place)] = path.read_bytes()
     files["_config.yml"] = yaml.safe_dump(configuration(address), sort_keys=False)
-    files["install.md"] = with_address((BOOK / "install.md").read_text(encoding="utf-8"), address)
-    citing = (BOOK / "background" / "citing.md").read_text(encoding="utf-8")
-    files["background/citing.md"] = citing.replace("VERSION", neurokd.__version__)
+    files["_reference.py"] = Path(reference.__file__).read_bytes()  # an extension of Sphinx too: to notice changes
+    files["install.md"] = with_address(files["install.md"].decode(), address)
+    files["background/citing.md"] = files["background/citing.md"].replace(b"VERSION", neurokd.__version__.encode())
     files["tutorial.md"] = reference.tutorial_page()
     for source in notebooks.sources():
         files[f"notebooks/{source.stem}.ipynb"] = nbformat.writes(shown(source, profile)) + "\n"
@@ -120,9 +120,9 @@ def pages(profile: str) -> dict[str, str | bytes]:
     files["reference/profile.rst"] = reference.notebooks_page()
     files["reference/presets.md"] = reference.presets_page()
     files["reference/formats.md"] = reference.formats_page()
+    files["background/notation.md"] = reference.notation_page()
     for name in released_models():
         files[f"reference/{name}.md"] = model_folder(name).joinpath("README.md").read_bytes()
-    files["_plain_types.py"] = (ROOT / "tools" / "plain_types.py").read_bytes()  # to be noticed when it changes
     for name in ("mathjax.js", "require.js", "widgets.js"):
         files[f"assets/vendor/{name}"] = vendor.script(name).read_bytes()
     # The viewers' mouse is an anywidget; its script comes with the package.
@@ -133,31 +133,11 @@ def pages(profile: str) -> dict[str, str | bytes]:
     return files
 
 
-def with_address(text: str, address: str | None) -> str:
-    """Keep of ``<!-- address -->A<!-- else -->B<!-- end -->`` A, with ADDRESS filled in, or B where there is none."""
-    parts = []
-    for i, part in enumerate(text.split("<!-- address -->")):
-        if i == 0:
-            parts.append(part)
-            continue
-        either, _, rest = part.partition("<!-- end -->")
-        yes, _, no = either.partition("<!-- else -->")
-        parts.append((yes.replace("ADDRESS", address) if address else no) + rest)
-    return "".join(parts)
-
-
 def put(files: dict[str, str | bytes]) -> list[str]:
-    """Write the files into the source folder where they differ, and remove what is not among them.
-
-    Returns
-    -------
-    list of str
-        What was written.
-    """
+    """Write the files that differ into the source folder, remove all others there, and return what was written."""
     written = []
     for name, content in files.items():
-        path = SOURCE / name
-        data = content.encode() if isinstance(content, str) else content
+        path, data = SOURCE / name, content.encode() if isinstance(content, str) else content
         if not path.is_file() or path.read_bytes() != data:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
@@ -168,46 +148,26 @@ def put(files: dict[str, str | bytes]) -> list[str]:
     return written
 
 
-def build(*, anew: bool) -> int:
-    """Run Jupyter Book over the source folder; return its exit status. Any warning is an error.
-
-    With ``anew`` every page is made again, which takes what stands on all of them (scripts, styles, settings).
-    """
-    program = Path(sys.executable).with_name("jupyter-book")
-    options = ["--path-output", BOOK, "-W", "--keep-going", "-q", *(["--all"] if anew else [])]
-    # where Sphinx finds the package and the extension in this folder
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools")])}
-    return subprocess.run([program, "build", SOURCE, *options], env=environment).returncode
-
-
-def serve(port: int) -> None:
-    """Show the built book on this machine alone, until interrupted."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=BUILD / "html")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-        print(f"the book is at http://127.0.0.1:{port} (Ctrl-C ends)", flush=True)
-        server.serve_forever()
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draft", action="store_true", help="execute nothing")
-    parser.add_argument("--serve", action="store_true", help="show the book when it is built")
-    parser.add_argument("--port", type=int, default=8000)
-    arguments = parser.parse_args(argv)
     profile = os.environ.get("NEUROKD_PROFILE") or "ci"
-    if not arguments.draft and (status := execute.main(["--profile", profile])):
+    if not parser.parse_args(argv).draft and (status := execute.main(["--profile", profile])):
         return status
     written = put(pages(profile))
     failed = BUILD / "failed"  # what was written for a build that failed must still be made
-    anew = failed.exists() or any(name.startswith(("assets/", "_")) for name in written)
+    # Scripts, styles and settings stand on all pages, so all are made again.
+    everything = failed.exists() or any(name.startswith(("assets/", "_")) for name in written)
     failed.touch()
-    if status := build(anew=anew):
+    program = Path(sys.executable).with_name("jupyter-book")
+    options = ["--path-output", BOOK, "-W", "--keep-going", "-q", *(["--all"] if everything else [])]
+    # where Sphinx finds the package, and the extension in this folder
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools")])}
+    if status := subprocess.run([program, "build", SOURCE, *options], env=environment).returncode:
         return status
     failed.unlink()
     print(f"the book: {BUILD / 'html' / 'index.html'}")
-    if arguments.serve:
-        serve(arguments.port)
     return 0
 
 

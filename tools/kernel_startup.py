@@ -11,31 +11,28 @@ import types
 
 from IPython import get_ipython
 
-# tqdm.auto would draw widgets, which neither a terminal nor an HTML file without a kernel can show.
-# Where its notebook flavour cannot be imported it falls back to plain text, and None in sys.modules
-# is Python's own way to say so.
+# tqdm.auto would draw widgets, which neither a terminal nor an HTML file without a kernel can show. Where its
+# notebook flavour cannot be imported it falls back to plain text, and None in sys.modules makes it so.
 sys.modules["tqdm.notebook"] = None
 
 
 def _words(figure):
-    """What a figure's own titles and labels say, for those who cannot see it."""
+    """Return what a figure's own titles and labels say, for those who cannot see it."""
 
-    def said(text):
+    def plain(text):
         return " ".join(text.replace("$", "").split())
 
-    heading = said(figure.get_suptitle())
     panels = []
     for axes in figure.axes:
-        title, labels = said(axes.get_title()), [said(axes.get_xlabel()), said(axes.get_ylabel())]
-        across = " against ".join(label for label in reversed(labels) if label)
-        if panel := ": ".join(part for part in (title, across) if part):
-            panels.append(panel)
-    return ". ".join(part for part in (heading, "; ".join(dict.fromkeys(panels))) if part) or "A figure"
+        across = " against ".join(filter(None, (plain(axes.get_ylabel()), plain(axes.get_xlabel()))))
+        panels.append(": ".join(filter(None, (plain(axes.get_title()), across))))
+    panels = "; ".join(filter(None, dict.fromkeys(panels)))
+    return ". ".join(filter(None, (plain(figure.get_suptitle()), panels))) or "A figure"
 
 
-def _describing(show):
+def _with_words(format_plainly):
     def format_with_words(thing, *arguments, **options):
-        data, metadata = show(thing, *arguments, **options)
+        data, metadata = format_plainly(thing, *arguments, **options)
         if "image/png" in data and type(thing).__module__.startswith("matplotlib"):
             metadata.setdefault("image/png", {})["alt"] = _words(thing)
         return data, metadata
@@ -44,25 +41,18 @@ def _describing(show):
 
 
 _formatter = get_ipython().display_formatter
-_formatter.format = _describing(_formatter.format)
+_formatter.format = _with_words(_formatter.format)
 
-
-def _pretend_colab(wheel):
+if _wheel := os.environ.get("NEUROKD_STUB_COLAB"):
     import google  # a namespace that protobuf, which onnx brings, lives in too
 
-    colab = types.ModuleType("google.colab")
-    colab.files = types.ModuleType("google.colab.files")
+    def _upload():
+        """Put the chosen file into the working directory, and return its name and content, as Colab does."""
+        shutil.copy(_wheel, ".")
+        with open(_wheel, "rb") as file:
+            return {os.path.basename(_wheel): file.read()}
 
-    def upload():
-        """As Colab: the chosen file is put into the working directory, and named with its content."""
-        shutil.copy(wheel, ".")
-        with open(wheel, "rb") as file:
-            return {os.path.basename(wheel): file.read()}
-
-    colab.files.upload = upload
-    google.colab = colab
-    sys.modules |= {"google.colab": colab, "google.colab.files": colab.files}
-
-
-if os.environ.get("NEUROKD_STUB_COLAB"):
-    _pretend_colab(os.environ["NEUROKD_STUB_COLAB"])
+    google.colab = types.ModuleType("google.colab")
+    google.colab.files = types.ModuleType("google.colab.files")
+    google.colab.files.upload = _upload
+    sys.modules |= {"google.colab": google.colab, "google.colab.files": google.colab.files}

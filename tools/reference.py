@@ -4,8 +4,11 @@
     PRESETS              --> a table
     notebooks/*.py       --> what each asks, needs and takes
 
-Every public name has its place by construction, since the pages are made from the list that makes it public.
+Every public name has its place by construction, since the pages are made from the list that makes it public. This
+module is also an extension of Sphinx, for the links in docstrings.
 """
+
+from __future__ import annotations
 
 import ast
 import importlib
@@ -17,7 +20,6 @@ from pathlib import Path
 
 import neurokd
 import notebooks
-import openings
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("data", "models", "inference", "evaluation", "training", "viz")  # in the order in which data flow
@@ -30,6 +32,22 @@ def public_names() -> dict[str, list[str]]:
         if isinstance(node, ast.ImportFrom) and node.module:
             table.setdefault(f"neurokd.{node.module}", []).extend(alias.name for alias in node.names)
     return table
+
+
+def setup(app) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("autodoc-process-docstring", _use_public_links)
+    return {"parallel_read_safe": True}
+
+
+def _use_public_links(app, what, name, thing, options, lines: list[str]) -> None:
+    lines[:] = map(public_links, lines)
+
+
+def public_links(text: str) -> str:
+    """Return a docstring with links to public names, ``neurokd.ViT3D`` for ``neurokd.models.vit.ViT3D``."""
+    modules = "|".join(map(re.escape, public_names()))
+    return re.sub(rf"`(?:{modules})\.(\w[\w.]*)`", r"`\1 <neurokd.\1>`", text)
 
 
 def heading(text: str, under: str) -> str:
@@ -45,76 +63,60 @@ def prose(doc: str) -> str:
         if picture and not (blocks and blocks[-1].endswith("::")):
             blocks.append(".. code-block:: text")
         blocks.append(block if block.startswith("    ") or not picture else textwrap.indent(block, "    "))
-    return "\n\n".join(blocks) + "\n"
+    return public_links("\n\n".join(blocks)) + "\n"
 
 
 def room_page(room: str) -> str:
     """Return the reference page of one folder of the package."""
-    parts = [heading(f"neurokd.{room}", "="), f"{_first_line(f'neurokd.{room}')}\n"]
-    parts.append(".. currentmodule:: neurokd\n")
     modules = {module: names for module, names in public_names().items() if module.split(".")[1] == room}
-    parts.append(_overview(modules))
+    parts = [heading(f"neurokd.{room}", "="), prose(importlib.import_module(f"neurokd.{room}").__doc__)]
+    parts += [".. currentmodule:: neurokd\n", _overview(modules)]
     for module, names in modules.items():
-        parts.append(heading(module, "-"))
-        parts.append(prose(importlib.import_module(module).__doc__))
-        parts += [_entry(name, module) for name in names]
+        parts += [heading(module, "-"), f".. py:module:: {module}\n", ".. currentmodule:: neurokd\n"]
+        parts += [prose(importlib.import_module(module).__doc__), *(_entry(name, module) for name in names)]
     return "\n".join(parts)
 
 
 def _overview(modules: dict[str, list[str]]) -> str:
     """Return a table of a room's names: what each is, and the notebooks that use it."""
-    shown = shown_in()
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 30 70", "   :class: names", ""]
     lines += ["   * - name", "     - what it is, and the notebooks that use it"]
+    texts = {source.stem: source.read_text(encoding="utf-8") for source in notebooks.sources()}
     for module, names in modules.items():
         for name in names:
-            thing = getattr(neurokd, name)
-            known = inspect.isclass(thing) or inspect.isfunction(thing)
-            said = inspect.cleandoc(thing.__doc__) if known else _words_below(name, module)
-            links = ", ".join(f":doc:`{stem[:2]} </notebooks/{stem}>`" for stem in shown.get(name, []))
-            first = " ".join(said.split("\n\n")[0].split())
-            lines += [f"   * - `{name}`", f"     - {first} {f'({links})' if links else ''}".rstrip()]
+            first = " ".join(_words(name, module).split("\n\n")[0].split())
+            used = [stem for stem, text in texts.items() if re.search(rf"\bnkd\.{name}\b", text)]
+            links = ", ".join(f":doc:`{stem[:2]} </notebooks/{stem}>`" for stem in used)
+            lines += [f"   * - `{name}`", f"     - {first} ({links})" if links else f"     - {first}"]
     return "\n".join(lines) + "\n"
 
 
-def shown_in() -> dict[str, list[str]]:
-    """Return the notebooks that use each public name, as ``nkd.NAME``."""
-    table: dict[str, list[str]] = {}
-    for source in notebooks.sources():
-        for name in sorted(set(re.findall(r"\bnkd\.(\w+)", source.read_text(encoding="utf-8")))):
-            table.setdefault(name, []).append(source.stem)
-    return table
-
-
 def _entry(name: str, module: str) -> str:
+    """Return the directive that describes a public name."""
     thing = getattr(neurokd, name)
     if inspect.isclass(thing):
         return f".. autoclass:: {name}\n   :members:\n   :member-order: bysource\n"
     if inspect.isfunction(thing):
         return f".. autofunction:: {name}\n"
-    # autodoc sees only what kind of thing a constant is; its words are the string below it in the source
-    return f".. py:data:: {name}\n\n{textwrap.indent(_words_below(name, module), '   ')}\n"
+    return f".. py:data:: {name}\n\n{textwrap.indent(_words(name, module), '   ')}\n"
 
 
-def _words_below(name: str, module: str) -> str:
-    body = ast.parse(inspect.getsource(importlib.import_module(module))).body
-    for node, below in pairwise(body):
+def _words(name: str, module: str) -> str:
+    """Return the docstring of a class or function; of a constant the string below it in the source."""
+    thing = getattr(neurokd, name)
+    if inspect.isclass(thing) or inspect.isfunction(thing):
+        return inspect.cleandoc(thing.__doc__)
+    for node, below in pairwise(ast.parse(inspect.getsource(importlib.import_module(module))).body):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name and isinstance(below, ast.Expr):
             return inspect.cleandoc(below.value.value)
-    raise ValueError(f"{module}.{name} has no string below it that says what it is")
-
-
-def _first_line(module: str) -> str:
-    return inspect.cleandoc(importlib.import_module(module).__doc__).splitlines()[0]
+    raise ValueError(f"{module}.{name} must have a string below it that says what it is")
 
 
 def notebooks_page() -> str:
     """Return the reference page of what a notebook uses beside the public names."""
-    module = "neurokd.profile"
-    parts = [heading("neurokd.profile", "="), prose(importlib.import_module(module).__doc__)]
-    parts += [f".. currentmodule:: {module}\n"]
-    parts += [f".. autofunction:: {name}\n" for name in importlib.import_module(module).__all__]
-    return "\n".join(parts)
+    module = importlib.import_module("neurokd.profile")
+    parts = [heading(module.__name__, "="), prose(module.__doc__), f".. currentmodule:: {module.__name__}\n"]
+    return "\n".join([*parts, *(f".. autofunction:: {name}\n" for name in module.__all__)])
 
 
 def presets_page() -> str:
@@ -123,15 +125,14 @@ def presets_page() -> str:
 
     rows = []
     for name, preset in neurokd.PRESETS.items():
-        depth, width = preset["depth"], preset["width"]
         counts = []
         for dim, heads in ((384, 6), (768, 12)):  # ViT-S and ViT-B
             with torch.device("meta"):
-                model = neurokd.NeuronSegmenter.from_scratch(dim=dim, heads=heads, depth=depth, width=width)
+                model = neurokd.NeuronSegmenter.from_scratch(dim=dim, heads=heads, **preset)
             counts.append(sum(parameter.numel() for parameter in model.parameters()) / 1e6)
-        rows.append([f"`{name}`", depth, width, *(f"{count:.1f} million" for count in counts)])
+        rows.append([f"`{name}`", preset["depth"], preset["width"], *(f"{count:.1f} million" for count in counts)])
     head = ["preset", "blocks", "channels of the decoder", "weights, as wide as a ViT-S", "as wide as a ViT-B"]
-    return _filled("reference/presets.md", PRESETS=_table(head, rows))
+    return _filled("reference/presets.md", "PRESETS", [head, *rows])
 
 
 def formats_page() -> str:
@@ -141,27 +142,32 @@ def formats_page() -> str:
         suffixes = ", ".join(f"`{suffix}`" for suffix in kind.suffixes)
         spacing = ("read and written" if kind.write else "read") if kind.read_spacing else "no place for it"
         rows.append([suffixes, kind.reads, kind.writes, spacing])
-    return _filled("reference/formats.md", FORMATS=_table(["suffix", "read", "written", "voxel size"], rows))
+    return _filled("reference/formats.md", "FORMATS", [["suffix", "read", "written", "voxel size"], *rows])
+
+
+def notation_page() -> str:
+    """Return the page of notation, with the table of `neurokd.SCORES`."""
+    rows = [
+        [score.label, f"`{key}`", score.compares, "length" if score.unit else "", score.better or "", score.definition]
+        for key, score in neurokd.SCORES.items()
+    ]
+    head = ["score", "key", "compares", "unit", "better", "definition"]
+    return _filled("background/notation.md", "SCORES", [head, *rows])
 
 
 def tutorial_page() -> str:
     """Return the first page of the tutorial: what each notebook asks, from the notebooks' own boxes."""
-    rows = []
+    rows = [["notebook", "question", "takes"]]
     for source in notebooks.sources():
         text = source.read_text(encoding="utf-8")
         title = re.search(r"^# # (.+)$", text, re.M)[1]
         question = re.search(r"^# > \*\*Question\.\*\* (.+)$", text, re.M)[1]
-        takes = openings.takes_briefly(openings.measured().get(source.stem, {}))
-        rows.append([f"[{title}](notebooks/{source.stem}.ipynb)", question, takes])
-    return _filled("tutorial.md", NOTEBOOKS=_table(["notebook", "question", "takes"], rows))
+        rows.append([f"[{title}](notebooks/{source.stem}.ipynb)", question, notebooks.takes(source.stem, briefly=True)])
+    return _filled("tutorial.md", "NOTEBOOKS", rows)
 
 
-def _table(head: list[str], rows: list[list]) -> str:
-    return "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in [head, ["---"] * len(head), *rows])
-
-
-def _filled(page: str, **tables: str) -> str:
-    text = (ROOT / "book" / page).read_text(encoding="utf-8")
-    for name, table in tables.items():
-        text = text.replace(f"<!-- {name} -->", table)
-    return text
+def _filled(page: str, name: str, rows: list[list]) -> str:
+    """Return a page of the book with a table, its head first, in the place of ``<!-- NAME -->``."""
+    head, *body = rows
+    lines = [f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *body)]
+    return (ROOT / "book" / page).read_text(encoding="utf-8").replace(f"<!-- {name} -->", "\n".join(lines))

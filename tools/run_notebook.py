@@ -1,12 +1,14 @@
-"""Execute a notebook, show its text and progress bars while it runs, and keep the result as HTML.
+"""Execute a notebook, show its text and progress bars while it runs, and keep the result.
 
-    python tools/run_notebook.py notebooks/00_quickstart.ipynb --html runs/demo/quickstart.html
-    python tools/run_notebook.py notebooks/00_quickstart.ipynb --ipynb executed.ipynb
+    python tools/run_notebook.py notebooks/00_quickstart.ipynb runs/demo/quickstart.html    a page
+    python tools/run_notebook.py notebooks/00_quickstart.ipynb executed.ipynb               a notebook with outputs
 
-``jupyter nbconvert --execute`` says nothing until the last cell is done; a demo of several minutes
-should not. The kernel runs in the current folder. The result is written when every cell has run; after an
-error in one there is its traceback instead, and the exit status is 1.
+``jupyter nbconvert --execute`` says nothing until the last cell is done; a demo of several minutes should not. The
+kernel runs in the current folder. The result is written when every cell has run. After an error in one, its traceback
+is printed instead and the exit status is 1.
 """
+
+from __future__ import annotations
 
 import argparse
 import sys
@@ -27,9 +29,7 @@ class EchoingClient(NotebookClient):
         """Echo one message of the running cell, then let nbclient store it."""
         content = msg["content"]
         if msg["msg_type"] == "stream":
-            stream = getattr(sys, content["name"])
-            stream.write(content["text"])
-            stream.flush()
+            print(content["text"], end="", file=getattr(sys, content["name"]), flush=True)
         elif msg["msg_type"] in ("display_data", "execute_result"):
             data = content["data"]
             if not any(kind.startswith("image/") for kind in data):
@@ -49,13 +49,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path)
-    parser.add_argument("--html", type=Path, help="file for the executed notebook as a page")
-    parser.add_argument("--ipynb", type=Path, help="file for the executed notebook itself")
+    parser.add_argument("result", type=Path, help="file for the executed notebook, .html or .ipynb")
     parser.add_argument("--timeout", type=int, help="seconds after which a cell counts as stuck; never by default")
     arguments = parser.parse_args(argv)
-    if not (arguments.html or arguments.ipynb):
-        parser.error("nothing would be kept: name a file with --html, --ipynb or both")
-
+    if arguments.result.suffix not in (".html", ".ipynb"):
+        parser.error(f"result must end in .html or .ipynb, got {arguments.result}")
     notebook = nbformat.read(arguments.notebook, as_version=4)
     client = EchoingClient(
         notebook,
@@ -70,16 +68,13 @@ def main(argv: list[str] | None = None) -> int:
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         print(f"\n{arguments.notebook} failed:\n{error}", file=sys.stderr)
         return 1
-    if arguments.ipynb:
-        arguments.ipynb.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, arguments.ipynb)
-        print(f"\nexecuted notebook: {arguments.ipynb}")
-    if arguments.html:
-        names = {"metadata": {"name": arguments.notebook.stem}}
-        html, _ = HTMLExporter().from_notebook_node(notebook, resources=names)
-        arguments.html.parent.mkdir(parents=True, exist_ok=True)
-        arguments.html.write_text(html, encoding="utf-8")
-        print(f"\nexecuted notebook: {arguments.html}")
+    if arguments.result.suffix == ".ipynb":
+        text = nbformat.writes(notebook)
+    else:
+        text, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": arguments.notebook.stem}})
+    arguments.result.parent.mkdir(parents=True, exist_ok=True)
+    arguments.result.write_text(text, encoding="utf-8")
+    print(f"\nexecuted notebook: {arguments.result}")
     return 0
 
 

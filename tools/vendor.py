@@ -7,31 +7,21 @@ no script is run), is checked by SHA-256 and kept in the user's cache folder. Wh
 a machine that has it. Nothing of it is committed.
 """
 
+from __future__ import annotations
+
 import hashlib
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from neurokd.data.files import cache_folder, writing_to
 
 
-@dataclass(frozen=True)
-class Script:
-    """One file of one npm package.
-
-    Parameters
-    ----------
-    package
-        What npm is asked for, ``name@version``.
-    member
-        Path of the file inside the package.
-    sha256
-        Of the file.
-    """
+class Script(NamedTuple):
+    """One file of one npm package: what npm is asked for, the file's path inside, and the SHA-256 of the file."""
 
     package: str
     member: str
@@ -62,19 +52,14 @@ SCRIPTS = {
 
 
 def script(name: str) -> Path:
-    """Return the path of one of the scripts, fetched if it is not in the cache.
-
-    Parameters
-    ----------
-    name
-        A key of ``SCRIPTS``.
+    """Return the path of the script of this name in ``SCRIPTS``, fetched if it is not in the cache.
 
     Raises
     ------
     RuntimeError
         There is no npm, or it cannot get the package.
     ValueError
-        What came is not the file expected (SHA-256).
+        The file that came has another SHA-256.
     """
     wanted, path = SCRIPTS[name], cache_folder() / "scripts" / name
     if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == wanted.sha256:
@@ -82,22 +67,20 @@ def script(name: str) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise RuntimeError(
-            f"{wanted.package} is needed once and there is no npm here (Debian/Ubuntu: sudo apt-get install npm); "
+            f"there is no npm here to fetch {wanted.package} (Debian/Ubuntu: sudo apt-get install npm); "
             f"or copy {path} from a machine that has it"
         )
     with tempfile.TemporaryDirectory() as folder:
-        result = subprocess.run(
-            [npm, "pack", "--silent", "--ignore-scripts", wanted.package], cwd=folder, capture_output=True, text=True
-        )
+        command = [npm, "pack", "--silent", "--ignore-scripts", wanted.package]
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if result.returncode:
-            reason = (result.stderr.strip() or result.stdout.strip() or "npm said nothing").splitlines()[-1]
-            raise RuntimeError(f"npm could not get {wanted.package}: {reason}")
+            raise RuntimeError(f"npm could not get {wanted.package}: {result.stderr or result.stdout}")
         (archive,) = Path(folder).glob("*.tgz")
         with tarfile.open(archive) as package:
             content = package.extractfile(f"package/{wanted.member}").read()
     found = hashlib.sha256(content).hexdigest()
     if found != wanted.sha256:
-        raise ValueError(f"{wanted.member} of {wanted.package} has SHA-256 {found}, expected {wanted.sha256}")
+        raise ValueError(f"{wanted.member} of {wanted.package} must have SHA-256 {wanted.sha256}, got {found}")
     with writing_to(path, overwrite=True) as part:
         part.write_bytes(content)
     return path
@@ -106,4 +89,3 @@ def script(name: str) -> Path:
 if __name__ == "__main__":
     for each in SCRIPTS:
         print(script(each))
-    sys.exit(0)

@@ -291,7 +291,7 @@ def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> t
 
 
 def fly_neuron() -> Sample:
-    """A real light-microscopy stack of a fly-like neuron, 119 x 415 x 409 uint8, with an automatic trace.
+    """Load a real light-microscopy stack of a fly-like neuron, 119 x 415 x 409 uint8, with an automatic trace.
 
     The data are test files of RivuletStudio/rivuletpy (BSD-style licence). **The SWC is the output of a
     tracing program (Rivulet2, all radii 1), not of a person**: a score against it is "agreement with an

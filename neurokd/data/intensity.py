@@ -48,14 +48,14 @@ class IntensityScale:
     Examples
     --------
     A stack that does not fit into memory is read twice, here in two blocks of 50 slices, the second time with
-    a margin of one slice:
+    a margin of two slices:
 
     >>> count = Histogram.from_volume
     >>> draft = IntensityScale.from_histogram(count(stack[:50]) + count(stack[50:]))
-    >>> suspects = {"low": draft.low, "high": draft.high, "companions": 1}
-    >>> first, last = repair_voxels(stack[:51], **suspects)[:50], repair_voxels(stack[49:], **suspects)[1:]
+    >>> first = repair_voxels(stack[:52], low=draft.low, high=draft.high)[:50]
+    >>> last = repair_voxels(stack[48:], low=draft.low, high=draft.high)[2:]
     >>> scale = IntensityScale.from_histogram(count(first) + count(last))
-    >>> scaled = scale_intensity(stack[:51], scale=scale)[:50]
+    >>> scaled = scale_intensity(stack[:52], scale=scale)[:50]
     """
 
     black: float
@@ -79,7 +79,7 @@ class IntensityScale:
         """
         volume = check_volume(volume)
         draft = cls.from_histogram(Histogram.from_volume(volume))
-        mended = Histogram.from_volume(repair_voxels(volume, low=draft.low, high=draft.high, companions=1))
+        mended = Histogram.from_volume(repair_voxels(volume, low=draft.low, high=draft.high))
         if len(mended.bins) == 1:
             level = mended.quantile(1)
             return cls(level, max(float(volume.max()), level + 1), level, draft.low, draft.high)

@@ -101,7 +101,7 @@ class Patches(Dataset):
 
     @property
     def sparse(self) -> bool:
-        """Whether items may hold voxels that are not known."""
+        """Return whether items may hold voxels that are not known."""
         return any(source.sparse for source in self._sources)
 
     def __len__(self) -> int:

@@ -5,6 +5,8 @@
 The two models are in `neurokd.data.growth` and `neurokd.data.microscope`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

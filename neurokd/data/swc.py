@@ -136,9 +136,11 @@ def write_swc(
     return Path(path)
 
 
-def _read_nodes(path: Path) -> tuple[list[str], dict[int, tuple]]:
+def _read_nodes(path: Path) -> tuple[list[str], dict[int, tuple[float, ...]]]:
     """Return the comments, and the seven numbers of every node by the number of its line."""
-    comments, nodes, line_of = [], {}, {}
+    comments: list[str] = []
+    nodes: dict[int, tuple[float, ...]] = {}
+    line_of: dict[float, int] = {}  # by id
     # Comments may be in any encoding, the numbers are ASCII in all of them.
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.split("\n"), start=1):
@@ -155,8 +157,8 @@ def _read_nodes(path: Path) -> tuple[list[str], dict[int, tuple]]:
     return comments, nodes
 
 
-def _parse(line: str, where: str) -> tuple[int, int, float, float, float, float, int]:
-    """Return the seven numbers of one line."""
+def _parse(line: str, where: str) -> tuple[float, ...]:
+    """Return the seven numbers of one line; id, type and parent are integers."""
     fields = line.split("#")[0].split()
     if len(fields) < 7:
         raise ValueError(f"{where}: {len(fields)} fields, need seven ({' '.join(_FIELDS)})")

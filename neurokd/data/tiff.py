@@ -85,7 +85,8 @@ def read_tiff_spacing(path: str | os.PathLike[str]) -> Spacing | None:
         Not a TIFF, or damaged.
     """
     with _opened(path) as tif:
-        sizes = _ome_sizes(tif.ome_metadata) if tif.is_ome else _imagej_sizes(tif) if tif.is_imagej else None
+        xml = tif.ome_metadata
+        sizes = _ome_sizes(xml) if xml else _imagej_sizes(tif) if tif.is_imagej else None
     return sizes if sizes and all(np.isfinite(size) and size > 0 for size in sizes) else None
 
 
@@ -134,8 +135,9 @@ def _channels_first(stack: NDArray[Any], axes: str, path: str | os.PathLike[str]
 def _check_complete(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
     """Refuse a file that was cut; tifffile itself takes the pages that it finds."""
     size, width = tif.filehandle.size, tif.tiff.offsetsize
-    if len(tif.pages):  # the length walks the chain of pages; the last one must say that none follows
-        tif.filehandle.seek(tif.pages.next_page_offset)
+    # The length walks the chain of pages; the last one must say that none follows.
+    if len(tif.pages) and (next_page := tif.pages.next_page_offset) is not None:
+        tif.filehandle.seek(next_page)
         if tif.filehandle.read(width) != bytes(width):
             raise ValueError(f"the chain of pages breaks after {len(tif.pages)}")
     needed = series.size * series.keyframe.bitspersample // 8

@@ -112,8 +112,8 @@ class Tree:
         row = np.empty(len(order) + 1, dtype=np.int64)
         row[order] = np.arange(len(order))
         row[-1] = -1  # the root's parent, -1, picks this last entry and stays -1
-        columns = [np.asarray(column)[order] for column in (xyz, radius, row[parent], type)]
-        return cls(*columns, comments=tuple(comments))
+        xyz, radius, type = np.asarray(xyz)[order], np.asarray(radius)[order], np.asarray(type)[order]
+        return cls(xyz, radius, row[parent][order], type, tuple(comments))
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -142,9 +142,9 @@ class Tree:
     def path_lengths(self) -> NDArray[np.float64]:
         """(n,) lengths of the way from each node to the root along the tree, voxels."""
         # Each node knows the way to an ancestor; in every round it adds the way that this ancestor knows.
-        path, above = np.r_[0.0, self.edge_lengths], np.maximum(self.parent, 0)
-        while above.any():
-            path, above = path + path[above], above[above]
+        path, ancestor = np.r_[0.0, self.edge_lengths], np.maximum(self.parent, 0)
+        while ancestor.any():
+            path, ancestor = path + path[ancestor], ancestor[ancestor]
         return path
 
     @cached_property
@@ -175,7 +175,7 @@ class Tree:
             runs.append(np.array(run[::-1]))
         return runs
 
-    def scale(self, factors_xyz: Sequence[float]) -> Tree:
+    def scale(self, factors_xyz: ArrayLike) -> Tree:
         """Stretch by a factor per axis.
 
         Parameters
@@ -220,7 +220,7 @@ class Tree:
         note = f"x y z and radius in µm: scaled by a voxel size of {spacing} µm (z, y, x)"
         return replace(self.scale(spacing[::-1]), comments=(*self.comments, note))
 
-    def translate(self, offset_xyz: Sequence[float]) -> Tree:
+    def translate(self, offset_xyz: ArrayLike) -> Tree:
         """Move by an offset.
 
         Parameters
@@ -299,8 +299,8 @@ class Tree:
             parent.append(np.r_[new_row[run[0]], np.arange(n, n + len(new) - 1)])
             n += len(new)
             new_row[run[-1]] = n - 1
-        columns = [np.concatenate(parts) for parts in (xyz, radius, parent, type_)]
-        return Tree(*columns, comments=self.comments)
+        nodes = np.concatenate(xyz), np.concatenate(radius), np.concatenate(parent), np.concatenate(type_)
+        return Tree(*nodes, comments=self.comments)
 
 
 def _parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -74,6 +74,11 @@ def check_mask(mask: ArrayLike, *, shape: tuple[int, ...] | None = None, name: s
     array = check_volume(mask, name=name)
     if shape is not None and array.shape != tuple(shape):
         raise ValueError(f"{name} has shape {array.shape}, its volume {tuple(shape)}")
+    return foreground(array, name=name)
+
+
+def foreground(array: NDArray[Any], *, name: str) -> NDArray[np.bool_]:
+    """Return where the numbers of a mask of any shape are not 0; see :func:`check_mask` for what is a mask."""
     if array.dtype.kind in "bu":
         return array != 0
     odd = array[(array < 0) | (array != np.floor(array))]
@@ -97,7 +102,7 @@ def check_spacing(spacing: Sequence[float]) -> Spacing:
 
 
 def storable(volume: ArrayLike) -> NDArray[Any]:
-    """The volume in a type that microscopy formats hold: uint8, uint16 or float32.
+    """Return the volume in a type that microscopy formats hold: uint8, uint16 or float32.
 
     Masks become 0/255, floats float32, other integers uint16 if they fit; ``ValueError`` if they do not.
     """

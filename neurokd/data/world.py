@@ -102,7 +102,7 @@ class World:
     fibre_share: float = 0.35
     soma_share: float = 0.6
     soma_radius: Range = (4.0, 16.0)
-    light_radius: float = 0.25
+    light_radius: float = 0.15
     dimmest: float = 0.03
     label_spread: Range = (0.05, 0.7)
     label_length: Range = (4.0, 80.0)

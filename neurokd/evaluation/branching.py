@@ -7,6 +7,8 @@ Bifurcations and tips are counted on the tree without direction, so that it does
         o
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -19,15 +21,15 @@ __all__ = ["bifurcation_scores", "strahler_order", "tip_scores"]
 
 
 def bifurcation_scores(tree: Tree, reference: Tree, *, tolerance: float = 2.0) -> dict[str, float]:
-    """Share of the bifurcations that are true, and that are found.
+    """Return the share of the traced bifurcations that are true, and of the true ones that are found.
 
-    A bifurcation is a node with three or more neighbours. Each matches at most one of the other tree, closer than
-    the tolerance; as many as possible are matched, so that the order of the nodes does not matter.
+    A bifurcation is a node with three or more neighbours. Each matches at most one of the other tree, closer
+    than the tolerance. As many as possible are matched, so that the order of the nodes does not matter.
 
     Parameters
     ----------
     tree, reference
-        What was traced and what is true, in the same unit.
+        The traced and the true tree, in the same unit.
     tolerance
         Distance below which two bifurcations may match, same unit, > 0.
 
@@ -45,19 +47,19 @@ def bifurcation_scores(tree: Tree, reference: Tree, *, tolerance: float = 2.0) -
 
 
 def tip_scores(tree: Tree, reference: Tree, *, tolerance: float = 2.0) -> dict[str, float]:
-    """Share of the tips that are true, and that are found.
+    """Return the share of the traced tips that are true, and of the true ones that are found.
 
     A tip is a node with one neighbour; a root in the middle of a neurite is none, a root at its end is one.
 
     Parameters
     ----------
     tree, reference, tolerance
-        As of :func:`bifurcation_scores`.
+        See :func:`bifurcation_scores`.
 
     Returns
     -------
     dict
-        `precision`, `recall`, `f1` as of :func:`bifurcation_scores`.
+        `precision`, `recall`, `f1` as in :func:`bifurcation_scores`.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def tip_scores(tree: Tree, reference: Tree, *, tolerance: float = 2.0) -> dict[s
 
 
 def strahler_order(tree: Tree) -> int:
-    """Strahler order of the root: 1 for a neurite that never branches.
+    """Return the Strahler order of the root: 1 for a neurite that never branches.
 
     A tip has order 1; a node has the highest order among its children, and one more where two or more of them
     share it (Strahler 1957, doi:10.1029/TR038i006p00913). Unlike the scores above, it depends on the root.
@@ -76,33 +78,34 @@ def strahler_order(tree: Tree) -> int:
     Parameters
     ----------
     tree
-        Any.
+        Any tree.
 
     Returns
     -------
     int
-        >= 1.
+        Order, >= 1.
     """
     order = np.ones(len(tree), dtype=np.int64)
-    highest, shared = np.zeros((2, len(tree)), dtype=np.int64)  # among the children; how many have it
+    # For each node: the highest order among its children, and how many of them have it.
+    highest, shared = np.zeros(len(tree), dtype=np.int64), np.zeros(len(tree), dtype=np.int64)
     for row in range(len(tree) - 1, -1, -1):  # children come before their parents
         if highest[row]:
             order[row] = highest[row] + (shared[row] > 1)
-        above = tree.parent[row]
-        if above >= 0:
-            if order[row] > highest[above]:
-                highest[above], shared[above] = order[row], 0
-            shared[above] += order[row] == highest[above]
+        parent = tree.parent[row]
+        if parent >= 0:
+            if order[row] > highest[parent]:
+                highest[parent], shared[parent] = order[row], 0
+            shared[parent] += order[row] == highest[parent]
     return int(order[0])
 
 
 def _degree(tree: Tree) -> NDArray[np.int64]:
-    """(n,) number of neighbours of each node."""
+    """Return the number of neighbours of each node, (n,)."""
     return tree.n_children + (tree.parent >= 0)
 
 
 def _match(points: NDArray[np.float64], others: NDArray[np.float64], tolerance: float) -> dict[str, float]:
-    """Precision, recall and F1 of a one-to-one match of as many points as possible."""
+    """Return precision, recall and F1 of a one-to-one match of as many points as possible."""
     if not tolerance > 0:
         raise ValueError(f"tolerance must be > 0, got {tolerance}")
     if not len(points) or not len(others):

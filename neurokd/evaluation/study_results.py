@@ -1,8 +1,8 @@
 """The results of this project's own study: does 2D knowledge help 3D neurons?
 
-A *cell* is an arm (a model and how it begins), trained on so many volumes with one seed. ``benchmarks/study.py`` writes
-two files for each cell, one when it is trained and one when it is tested. They lie in the package, in
-``neurokd/results/study``, so that a notebook alone in a folder has them, too.
+A *cell* is an arm (a model and how it begins), trained on so many volumes with one seed.
+``benchmarks/study.py`` writes two files for each cell, one when it is trained and one when it is tested. They
+lie in the package, in ``neurokd/results/study``, so that a notebook alone in a folder has them, too.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def load_study(folder: str | os.PathLike[str] | None = None) -> list[dict[str, A
     -------
     list of dict
         One dict for each cell, in the order of their file names. It holds ``arm``, ``volumes``, ``seed``,
-        ``validation_dice``, ``validations`` (step and Dice), the costs of training, ``made_with`` (all settings),
-        ``machine``, and ``rows``: for each row of test neurons a list of dicts, one for each neuron. ``rows`` is empty
-        in a cell that was not tested, and ``skipped`` says why a row is missing.
+        ``validation_dice``, ``validations`` (step and Dice), the costs of training, ``made_with`` (all
+        settings), ``machine``, and ``rows``: for each row of test neurons a list of dicts, one for each
+        neuron. ``rows`` is empty in a cell that was not tested, and ``skipped`` says why a row is missing.
 
     Raises
     ------

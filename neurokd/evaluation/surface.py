@@ -1,7 +1,7 @@
 """How far the surfaces of two masks are apart: HD95, which is the name of three different numbers.
 
-    surface of the prediction --> distances to the truth's surface  \\   which 95th percentile? of each direction,
-    surface of the truth ------> distances to the prediction's      /   then the larger; of both together; or by area
+    surface of the prediction --> distances to the truth's  \\  which 95th percentile? of each direction, then
+    surface of the truth -----> distances to the prediction's /  the larger; of both together; or by area
 
 =================== ================================================ =====================================
 function            surface elements                                 percentile
@@ -12,9 +12,11 @@ function            surface elements                                 percentile
                     of surface (DeepMind's `surface-distance`)       max
 =================== ================================================ =====================================
 
-:func:`hd95` is the one in our tables. If exactly one mask is empty, each is the diagonal of the volume: a missed
-neuron counts, and never gives NaN. Both empty = 0.
+:func:`hd95` is the one in our tables. If exactly one mask is empty, each is the diagonal of the volume: a
+missed neuron counts, and never gives NaN. Both empty = 0.
 """
+
+from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
@@ -30,7 +32,7 @@ __all__ = ["hd95", "hd95_area", "hd95_pooled"]
 
 
 def hd95(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -> float:
-    """HD95, the **max of the two directed 95th percentiles** of the surface distances, in µm.
+    """Return HD95, the **max of the two directed 95th percentiles** of the surface distances, in µm.
 
     Directed: for each surface voxel of one mask, the Euclidean distance to the nearest surface voxel of the
     other. Surface voxels are those that a face of the background or the volume's border touches. If exactly
@@ -52,12 +54,12 @@ def hd95(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -
     Raises
     ------
     ValueError
-        As :func:`dice`; a spacing that is not three numbers > 0.
+        A mask that :func:`dice` refuses, or a spacing that is not three positive numbers.
 
     Notes
     -----
-    Two other numbers go by the same name, :func:`hd95_pooled` and :func:`hd95_area`. They may differ from this
-    one by a factor of four, or any other, on one pair of masks.
+    Two other numbers go by the same name, :func:`hd95_pooled` and :func:`hd95_area`. They may differ from
+    this one by a factor of four, or any other, on one pair of masks.
     """
     prediction, truth, spacing = _checked(prediction, truth, spacing)
     if not (prediction.any() and truth.any()):
@@ -66,23 +68,23 @@ def hd95(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -
     import torch
     from monai.metrics import compute_hausdorff_distance
 
-    both = (torch.from_numpy(mask)[None, None] for mask in (prediction, truth))
+    found, true = torch.from_numpy(prediction)[None, None], torch.from_numpy(truth)[None, None]  # 1 1 z y x
     with warnings.catch_warnings():  # MONAI 1.5 calls a function of its own that it has deprecated
         warnings.simplefilter("ignore", FutureWarning)
-        distance = compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=spacing)
+        distance = compute_hausdorff_distance(found, true, include_background=True, percentile=95, spacing=spacing)
     return distance.item()
 
 
 def hd95_pooled(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -> float:
-    """The 95th percentile of the surface distances of **both directions pooled**, in µm.
+    """Return the 95th percentile of the surface distances of **both directions pooled**, in µm.
 
-    Surface voxels and distances are those of :func:`hd95`. The mask with the larger surface has the larger say, so
-    that a missing branch may drown among the many surface voxels that agree.
+    Surface voxels and distances are those of :func:`hd95`. The mask with the larger surface has more weight,
+    so a missing branch may drown among the many surface voxels that agree.
 
     Parameters
     ----------
     prediction, truth, spacing
-        As of :func:`hd95`.
+        See :func:`hd95`.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def hd95_pooled(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[fl
     Raises
     ------
     ValueError
-        As :func:`hd95`.
+        See :func:`hd95`.
     """
     prediction, truth, spacing = _checked(prediction, truth, spacing)
     if not (prediction.any() and truth.any()):
@@ -102,16 +104,17 @@ def hd95_pooled(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[fl
 
 
 def hd95_area(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[float]) -> float:
-    """The max of the two directed 95th percentiles **by area of surface**, in µm.
+    """Return the max of the two directed 95th percentiles **by area of surface**, in µm.
 
     The definition of DeepMind's `surface-distance` ("robust Hausdorff distance"; Nikolov et al. 2021,
-    doi:10.2196/26151): surface elements lie at the corners between eight voxels and weigh as much as the piece of
-    surface there, and the percentile is the distance within which 95 % of the area lies. Areas by MONAI.
+    doi:10.2196/26151): surface elements lie at the corners between eight voxels and weigh as much as the
+    piece of surface there, and the percentile is the distance within which 95 % of the area lies. Areas by
+    MONAI.
 
     Parameters
     ----------
     prediction, truth, spacing
-        As of :func:`hd95`.
+        See :func:`hd95`.
 
     Returns
     -------
@@ -121,7 +124,7 @@ def hd95_area(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[floa
     Raises
     ------
     ValueError
-        As :func:`hd95`.
+        See :func:`hd95`.
     """
     prediction, truth, spacing = _checked(prediction, truth, spacing)
     if not (prediction.any() and truth.any()):
@@ -135,30 +138,31 @@ def hd95_area(prediction: ArrayLike, truth: ArrayLike, *, spacing: Sequence[floa
 def _checked(
     prediction: ArrayLike, truth: ArrayLike, spacing: Sequence[float]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Spacing]:
+    """Return boolean masks of one shape, and the spacing as floats."""
     return *mask_pair(prediction, truth), check_spacing(spacing)
 
 
 def _without_surface(prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Spacing) -> float:
-    """The distance where one mask is empty, or both."""
+    """Return the distance where one mask is empty, or both."""
     both_empty = prediction.any() == truth.any()
     return 0.0 if both_empty else float(np.linalg.norm(np.multiply(truth.shape, spacing)))
 
 
 def _edges(prediction: NDArray[np.bool_], truth: NDArray[np.bool_], **settings: Spacing) -> list[NDArray]:
-    """Where the surfaces are, in a common box around both masks; with a spacing, the area of each element, too."""
+    """Return the surfaces in a box around both masks; with a spacing, also the area of each element."""
     from monai.metrics.utils import get_mask_edges
 
     return [np.asarray(part) for part in get_mask_edges(prediction, truth, **settings)]
 
 
 def _distances(surfaces: Sequence[NDArray[np.bool_]], spacing: Spacing) -> list[NDArray[np.float64]]:
-    """From each element of either surface to the nearest of the other, µm."""
-    points = [np.argwhere(surface) * spacing for surface in surfaces]
+    """Return the distance from each element of either surface to the nearest of the other, µm."""
+    points = [np.argwhere(surface) * spacing for surface in surfaces]  # (n, 3) each
     return [cKDTree(there).query(here)[0] for here, there in (points, points[::-1])]
 
 
 def _percentile_by_weight(distances: NDArray[np.float64], weights: NDArray) -> float:
-    """The least distance within which 95 % of the weight lies."""
+    """Return the least distance within which 95 % of the weight lies."""
     order = np.argsort(distances)
-    within = np.cumsum(weights[order], dtype=np.float64)
-    return float(distances[order][np.searchsorted(within, 0.95 * within[-1])])
+    weight_so_far = np.cumsum(weights[order], dtype=np.float64)
+    return float(distances[order][np.searchsorted(weight_so_far, 0.95 * weight_so_far[-1])])

@@ -1,4 +1,4 @@
-"""Is a mask one piece, without holes, and along the whole neurite? What overlap cannot tell.
+"""Is a mask one piece, without holes, and along the whole neurite? Overlap does not tell.
 
 A tube with a gap of one voxel::
 
@@ -6,6 +6,8 @@ A tube with a gap of one voxel::
 
 Its Dice is near 1, but the tree that is traced from it ends at the gap.
 """
+
+from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,10 +23,11 @@ _TOUCHING = np.ones((3, 3, 3), dtype=bool)  # 26-connected: faces, edges and cor
 
 
 def cldice(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """clDice, the overlap of centrelines (Shit et al. 2021, doi:10.1109/CVPR46437.2021.01629).
+    """Return clDice, the overlap of centrelines (Shit et al. 2021, doi:10.1109/CVPR46437.2021.01629).
 
-    The harmonic mean of two shares: of the prediction's skeleton that lies in the truth, and of the truth's skeleton
-    that lies in the prediction. Every stretch of a neurite counts alike, thick or thin.
+    clDice is the harmonic mean of two shares: the share of the prediction's skeleton that lies in the truth,
+    and the share of the truth's skeleton that lies in the prediction. Thick and thin stretches of a neurite
+    count alike.
 
     Parameters
     ----------
@@ -41,20 +44,20 @@ def cldice(prediction: ArrayLike, truth: ArrayLike) -> float:
     ValueError
         Masks of different shapes, without three axes or empty; arrays that are no masks.
     """
-    prediction, truth = mask_pair(prediction, truth)
-    if not (prediction.any() and truth.any()):
-        return float(prediction.any() == truth.any())
-    box = ndimage.find_objects((prediction | truth).astype(np.uint8))[0]  # thinning is slow; nothing is outside
-    prediction, truth = prediction[box], truth[box]
-    precision, recall = truth[skeleton_of(prediction)].mean(), prediction[skeleton_of(truth)].mean()
+    found, true = mask_pair(prediction, truth)
+    if not (found.any() and true.any()):
+        return float(found.any() == true.any())
+    box = ndimage.find_objects((found | true).astype(np.uint8))[0]  # thinning is slow
+    found, true = found[box], true[box]
+    precision, recall = true[skeleton_of(found)].mean(), found[skeleton_of(true)].mean()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
 def betti_numbers(mask: ArrayLike) -> tuple[int, int, int]:
-    """Components, tunnels and cavities of a mask.
+    """Count the components, tunnels and cavities of a mask.
 
-    Foreground voxels that touch by a face, an edge or a corner belong together (26-connected), background voxels by
-    a face (6-connected), as they must, so that the Euler number is components - tunnels + cavities.
+    Foreground voxels that touch by a face, an edge or a corner belong together (26-connected), background
+    voxels by a face (6-connected), as they must, so that the Euler number is components - tunnels + cavities.
 
     Parameters
     ----------
@@ -64,13 +67,13 @@ def betti_numbers(mask: ArrayLike) -> tuple[int, int, int]:
     Returns
     -------
     tuple of three int
-        Betti-0: 26-connected components. Betti-1: tunnels, such as the one through a ring. Betti-2: cavities, that
-        is, pieces of background enclosed on all sides.
+        Betti-0: 26-connected components. Betti-1: tunnels, such as the one through a ring. Betti-2: cavities,
+        that is, pieces of background enclosed on all sides.
 
     Raises
     ------
     ValueError
-        As :func:`cldice`.
+        See :func:`cldice`.
     """
     mask = np.pad(as_mask(mask, "mask"), 1)
     components = ndimage.label(mask, _TOUCHING)[1]
@@ -80,30 +83,30 @@ def betti_numbers(mask: ArrayLike) -> tuple[int, int, int]:
 
 
 def betti_errors(prediction: ArrayLike, truth: ArrayLike) -> tuple[int, int]:
-    """Difference in the number of components and of tunnels.
+    """Return the differences in the number of components and of tunnels.
 
     Parameters
     ----------
     prediction, truth
-        As of :func:`cldice`.
+        See :func:`cldice`.
 
     Returns
     -------
     tuple of two int
-        ``|Betti-0(prediction) - Betti-0(truth)|`` and the same of Betti-1, of the whole volume. Errors of opposite
-        sign cancel: one piece lost and one speck invented is 0.
+        ``|Betti-0(prediction) - Betti-0(truth)|`` and the same for Betti-1, of the whole volume. Errors of
+        opposite sign cancel: one piece lost and one speck invented is 0.
 
     Raises
     ------
     ValueError
-        As :func:`cldice`.
+        See :func:`cldice`.
     """
     found, true = (betti_numbers(mask) for mask in mask_pair(prediction, truth))
     return abs(found[0] - true[0]), abs(found[1] - true[1])
 
 
 def skeleton_of(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Lee's skeleton, with at least one voxel of each component.
+    """Return Lee's skeleton, with at least one voxel of each component.
 
     Components whose cross-section is even and square, such as a neurite of 2 x 2 voxels, vanish altogether in
     scikit-image (its issue 3757). These are made one voxel thicker and tried again.
@@ -112,6 +115,7 @@ def skeleton_of(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     component, n = ndimage.label(mask, _TOUCHING)
 
     def lost() -> NDArray[np.int64]:
+        """Return the labels of the components without a voxel of the skeleton."""
         return np.setdiff1d(np.arange(1, n + 1), component[thin])
 
     vanished = np.isin(component, lost())

@@ -1,118 +1,50 @@
 r"""How well a traced tree fits the true one: distances, lengths, branching.
 
     true  o-----o-----o          ESA  mean distance from one tree to the other (entire structure average)
-    traced \o-----o---o-\        DSA  mean distance where they are apart, that is 2 or more (different structure)
-                         o       PDS  share of the trees that is apart (percentage of different structure, in [0, 1])
+    traced \o-----o---o-\        DSA  mean distance where they are apart: 2 or more (different structure)
+                         o       PDS  share of the trees that is apart (percentage of different structure)
 
 Each is the mean of both directions. Two conventions give two numbers:
 
 `length` (default)
-    Every piece of a tree weighs as much as it is long. Where nodes lie does not matter: a tree that is resampled
-    without changing its course keeps its score.
+    Every piece of a tree weighs as much as it is long. Where nodes lie does not matter: a tree that is
+    resampled without changing its course keeps its score.
 `vaa3d`
     As the plugin `neuron_distance` of Vaa3D counts: every segment is sampled about one voxel apart, both ends
     included, and every sample weighs the same. Nodes shared by segments count several times, so a tree with
-    many short segments weighs them more, and resampling changes the score. For comparison with published numbers.
+    many short segments weighs them more, and resampling changes the score. For comparison with published
+    numbers.
 
 The three go back to Peng et al. 2010, doi:10.1038/nbt.1612.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from neurokd.data.tree import Tree
-from neurokd.evaluation.branching import bifurcation_scores, strahler_order, tip_scores
+from neurokd.evaluation.branching import bifurcation_scores, tip_scores
 from neurokd.evaluation.tree_distance import Profile, length_profile, vaa3d_profile
 
-__all__ = ["compare_trees", "dsa", "esa", "length_scores", "pds"]
+__all__ = ["dsa", "esa", "length_scores", "pds"]
 
 Convention = Literal["length", "vaa3d"]
 
 
-def compare_trees(
-    tree: Tree | None,
-    reference: Tree,
-    *,
-    spacing: Sequence[float] | None = None,
-    tolerance: float = 2.0,
-    convention: Convention = "length",
-) -> dict[str, float | int | str | bool]:
-    """Every score of one tree.
-
-    Parameters
-    ----------
-    tree
-        What was traced, in voxels. None where nothing was: a missed neuron counts.
-    reference
-        What is true, in voxels of the same volume.
-    spacing
-        Voxel size `(z, y, x)`, µm. With it all lengths, the tolerance included, are in µm; without, in voxels.
-    tolerance
-        Distance from which on trees are apart, and below which they agree, > 0; 2 voxels is the custom.
-    convention
-        Of ESA, DSA and PDS; all other scores are the same in both.
-
-    Returns
-    -------
-    dict
-        `esa`, `dsa` in `unit`; `pds` in [0, 1]; `length_precision`, `length_recall`, `length_f1` of
-        :func:`length_scores`; `bifurcation_precision` and so on, `tip_precision` and so on, of
-        :func:`bifurcation_scores` and :func:`tip_scores`; `length`, `reference_length` in `unit`; `strahler`,
-        `reference_strahler`; `unit` ("voxels" or "µm"), `tolerance`, `convention`; `failed`: there is no tree, so
-        that every share is at its worst, lengths are 0, and `esa` and `dsa` are the diagonal of the box around the
-        reference.
-
-    Raises
-    ------
-    ValueError
-        A tolerance that is not > 0, a spacing that is not three numbers > 0, another convention, or a spacing with
-        `vaa3d`, which samples in voxels (:meth:`Tree.scale` the trees where that is what you want).
-    """
-    _check(tolerance, convention)
-    if spacing is not None:
-        if convention == "vaa3d":
-            raise ValueError(f"convention 'vaa3d' samples one voxel apart and takes no spacing, got {spacing}")
-        tree, reference = None if tree is None else tree.to_microns(spacing), reference.to_microns(spacing)
-    settings = {"unit": "voxels" if spacing is None else "µm", "tolerance": tolerance, "convention": convention}
-    truth = {"reference_length": reference.length, "reference_strahler": strahler_order(reference)}
-    kinds = ("length", "bifurcation", "tip")
-    if tree is None:
-        diagonal = float(np.linalg.norm(np.ptp(reference.xyz, axis=0)))
-        shares = {f"{kind}_{score}": 0.0 for kind in kinds for score in ("precision", "recall", "f1")}
-        distances = {"esa": diagonal, "dsa": diagonal, "pds": 1.0}
-        return {**distances, **shares, "length": 0.0, "strahler": 0, **truth, **settings, "failed": True}
-
-    both = _both(tree, reference, "length")
-    distances = both if convention == "length" else _both(tree, reference, convention)
-    scores = (
-        _length_scores(both, tolerance),
-        bifurcation_scores(tree, reference, tolerance=tolerance),
-        tip_scores(tree, reference, tolerance=tolerance),
-    )
-    return {
-        "esa": _esa(distances),
-        "dsa": _dsa(distances, tolerance),
-        "pds": _pds(distances, tolerance),
-        **{f"{kind}_{name}": value for kind, part in zip(kinds, scores, strict=True) for name, value in part.items()},
-        "length": tree.length,
-        "strahler": strahler_order(tree),
-        **truth,
-        **settings,
-        "failed": False,
-    }
-
-
 def esa(tree: Tree, reference: Tree, *, convention: Convention = "length") -> float:
-    """Entire structure average: the mean distance between two trees, averaged over both directions.
+    """Return the entire structure average: the mean distance between two trees, over both directions.
 
     Parameters
     ----------
     tree, reference
-        In the same unit. A tree of zero length counts as its one point.
+        Trees in the same unit. A tree of zero length counts as its one point.
     convention
-        See the top of this module. Vaa3D itself refuses trees of one node; here they are one sample.
+        "length" or "vaa3d", see the top of this module. Vaa3D itself refuses trees of one node; here they are
+        one sample.
 
     Returns
     -------
@@ -124,61 +56,59 @@ def esa(tree: Tree, reference: Tree, *, convention: Convention = "length") -> fl
     ValueError
         Another convention.
     """
-    _check(1.0, convention)
-    return _esa(_both(tree, reference, convention))
+    return TreePair(tree, reference, convention=convention).esa
 
 
-def dsa(tree: Tree, reference: Tree, *, threshold: float = 2.0, convention: Convention = "length") -> float:
-    """Different structure average: the mean distance where the trees are apart.
+def dsa(tree: Tree, reference: Tree, *, tolerance: float = 2.0, convention: Convention = "length") -> float:
+    """Return the different structure average: the mean distance where the trees are apart.
 
     Parameters
     ----------
     tree, reference, convention
-        As of :func:`esa`.
-    threshold
+        See :func:`esa`.
+    tolerance
         Distance from which on they are apart, unit of the trees, > 0.
 
     Returns
     -------
     float
-        0 if they are nowhere apart, else >= `threshold`. The mean of both directions; where only one of the trees
-        has places apart from the other (a branch is missing), that direction alone.
+        0 if they are nowhere apart, else >= `tolerance`. The mean of both directions; where only one of the
+        trees has places apart from the other (a branch is missing), that direction alone.
 
     Raises
     ------
     ValueError
-        A threshold that is not > 0, another convention.
+        A tolerance that is not > 0, or another convention.
     """
-    _check(threshold, convention)
-    return _dsa(_both(tree, reference, convention), threshold)
+    return TreePair(tree, reference, tolerance, convention).dsa
 
 
-def pds(tree: Tree, reference: Tree, *, threshold: float = 2.0, convention: Convention = "length") -> float:
-    """Percentage of different structure, as a share: how much of the trees is apart.
+def pds(tree: Tree, reference: Tree, *, tolerance: float = 2.0, convention: Convention = "length") -> float:
+    """Return the percentage of different structure, as a share: how much of the trees is apart.
 
     Parameters
     ----------
     tree, reference, convention
-        As of :func:`esa`.
-    threshold
+        See :func:`esa`.
+    tolerance
         Distance from which on they are apart, unit of the trees, > 0.
 
     Returns
     -------
     float
-        In [0, 1], the mean of the two shares; in convention `length` 1 minus the mean of length precision and recall.
+        In [0, 1], the mean of the two shares. In convention `length` it is 1 minus the mean of length
+        precision and recall.
 
     Raises
     ------
     ValueError
-        A threshold that is not > 0, another convention.
+        A tolerance that is not > 0, or another convention.
     """
-    _check(threshold, convention)
-    return _pds(_both(tree, reference, convention), threshold)
+    return TreePair(tree, reference, tolerance, convention).pds
 
 
 def length_scores(tree: Tree, reference: Tree, *, tolerance: float = 2.0) -> dict[str, float]:
-    """Share of the traced length that is true, and of the true length that was traced.
+    """Return the share of the traced length that is true, and of the true length that was traced.
 
     Lengths, not nodes, are counted: a place on one tree agrees if the other passes closer than the tolerance.
     So a missing half begins to count one tolerance behind its end.
@@ -186,7 +116,7 @@ def length_scores(tree: Tree, reference: Tree, *, tolerance: float = 2.0) -> dic
     Parameters
     ----------
     tree, reference
-        What was traced and what is true, in the same unit. A tree of zero length counts as its one point.
+        The traced and the true tree, in the same unit. A tree of zero length counts as its one point.
     tolerance
         Distance below which the trees agree, same unit, > 0.
 
@@ -200,37 +130,98 @@ def length_scores(tree: Tree, reference: Tree, *, tolerance: float = 2.0) -> dic
     ValueError
         `tolerance` is not > 0.
     """
-    _check(tolerance, "length")
-    return _length_scores(_both(tree, reference, "length"), tolerance)
+    return TreePair(tree, reference, tolerance).length_scores
 
 
-def _both(tree: Tree, reference: Tree, convention: Convention) -> tuple[Profile, Profile]:
-    """Traced to true, true to traced."""
-    profile = length_profile if convention == "length" else vaa3d_profile
-    return profile(tree, reference), profile(reference, tree)
+@dataclass(frozen=True, eq=False)
+class TreePair:
+    """A traced tree, the true one, and everything that scores are made of, each part computed once.
 
+    Parameters
+    ----------
+    tree
+        The traced tree. None where nothing was traced: then shares are at their worst, and `esa` and `dsa`
+        are the diagonal of the box around the reference.
+    reference
+        The true tree, in the same unit.
+    tolerance
+        Distance from which on trees are apart, and below which they agree, same unit, > 0.
+    convention
+        "length" or "vaa3d"; the convention of ESA, DSA and PDS.
+    """
 
-def _esa(both: tuple[Profile, Profile]) -> float:
-    return (both[0].mean + both[1].mean) / 2
+    tree: Tree | None
+    reference: Tree
+    tolerance: float = 2.0
+    convention: Convention = "length"
 
+    def __post_init__(self) -> None:
+        if not (self.tolerance > 0 and np.isfinite(self.tolerance)):
+            raise ValueError(f"tolerance must be a finite number > 0, got {self.tolerance}")
+        if self.convention not in ("length", "vaa3d"):
+            raise ValueError(f"convention must be 'length' or 'vaa3d', got {self.convention!r}")
 
-def _dsa(both: tuple[Profile, Profile], threshold: float) -> float:
-    means = [distance for share, distance in (profile.apart(threshold) for profile in both) if share > 0]
-    return sum(means) / len(means) if means else 0.0
+    @cached_property
+    def esa(self) -> float:
+        """Entire structure average."""
+        if self.tree is None:
+            return self._diagonal
+        return sum(profile.mean for profile in self._profiles) / 2
 
+    @cached_property
+    def dsa(self) -> float:
+        """Different structure average."""
+        if self.tree is None:
+            return self._diagonal
+        apart = [profile.apart(self.tolerance) for profile in self._profiles]
+        means = [distance for share, distance in apart if share > 0]
+        return sum(means) / len(means) if means else 0.0
 
-def _pds(both: tuple[Profile, Profile], threshold: float) -> float:
-    return (both[0].apart(threshold)[0] + both[1].apart(threshold)[0]) / 2
+    @cached_property
+    def pds(self) -> float:
+        """Share of different structure."""
+        if self.tree is None:
+            return 1.0
+        return sum(profile.apart(self.tolerance)[0] for profile in self._profiles) / 2
 
+    @cached_property
+    def length_scores(self) -> dict[str, float]:
+        """Precision, recall and F1 of the length."""
+        if self.tree is None:
+            return dict.fromkeys(("precision", "recall", "f1"), 0.0)
+        precision, recall = (1 - profile.apart(self.tolerance)[0] for profile in self._length_profiles)
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        return {"precision": precision, "recall": recall, "f1": f1}
 
-def _length_scores(both: tuple[Profile, Profile], tolerance: float) -> dict[str, float]:
-    precision, recall = (1 - profile.apart(tolerance)[0] for profile in both)
-    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-    return {"precision": precision, "recall": recall, "f1": f1}
+    @cached_property
+    def bifurcation_scores(self) -> dict[str, float]:
+        """Precision, recall and F1 of the bifurcations."""
+        if self.tree is None:
+            return dict.fromkeys(("precision", "recall", "f1"), 0.0)
+        return bifurcation_scores(self.tree, self.reference, tolerance=self.tolerance)
 
+    @cached_property
+    def tip_scores(self) -> dict[str, float]:
+        """Precision, recall and F1 of the tips."""
+        if self.tree is None:
+            return dict.fromkeys(("precision", "recall", "f1"), 0.0)
+        return tip_scores(self.tree, self.reference, tolerance=self.tolerance)
 
-def _check(tolerance: float, convention: str) -> None:
-    if not (tolerance > 0 and np.isfinite(tolerance)):
-        raise ValueError(f"tolerance or threshold must be a finite number > 0, got {tolerance}")
-    if convention not in ("length", "vaa3d"):
-        raise ValueError(f"convention must be 'length' or 'vaa3d', got {convention!r}")
+    @cached_property
+    def _length_profiles(self) -> tuple[Profile, Profile]:
+        """Distances by length, from traced to true and from true to traced."""
+        assert self.tree is not None
+        return length_profile(self.tree, self.reference), length_profile(self.reference, self.tree)
+
+    @cached_property
+    def _profiles(self) -> tuple[Profile, Profile]:
+        """The same in the convention asked for."""
+        assert self.tree is not None
+        if self.convention == "length":
+            return self._length_profiles
+        return vaa3d_profile(self.tree, self.reference), vaa3d_profile(self.reference, self.tree)
+
+    @property
+    def _diagonal(self) -> float:
+        """Diagonal of the box around the reference."""
+        return float(np.linalg.norm(np.ptp(self.reference.xyz, axis=0)))

@@ -3,9 +3,12 @@
     ====   ===    .  ==        specks dropped      ======~~===~~~====     bridged, the least empty first:
        fragments  speck                              gap      gap         a minimum spanning tree of fragments
 
-Every voxel of background belongs to the fragment nearest to it; where the regions of two fragments meet, so do
-their nearest voxels. That finds all gaps between neighbours in one distance transform, however wide they are.
+Every voxel of background belongs to the fragment nearest to it; where the regions of two fragments meet, so
+do their nearest voxels. That finds all gaps between neighbours in one distance transform, however wide they
+are.
 """
+
+from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -17,19 +20,21 @@ from skimage.graph import MCP_Geometric
 
 __all__ = ["DETOUR", "Joined", "join_fragments"]
 
-TOUCHING = np.ones((3, 3, 3), dtype=bool)  # faces, edges and corners
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)  # faces, edges and corners
 DETOUR = 5  # how far a bridge may stray from the straight line, voxels
 
 
 class Joined(NamedTuple):
     """The fragments of one neuron, and what was left of the others.
 
-    Attributes
+    Parameters
     ----------
     voxels
         (z, y, x) bool, the fragments and their bridges.
-    fragments, others
-        How many were joined, and how many were left because no gap to them was narrow enough.
+    fragments
+        Number of fragments that were joined.
+    others
+        Number of fragments that were left, because no gap to them was narrow enough.
     other_voxels
         Share of the candidates in the fragments that were left, in [0, 1).
     """
@@ -47,7 +52,7 @@ def join_fragments(
     *,
     max_gap: float,
     min_fragment: int,
-    around: int | None = None,
+    soma: int | None = None,
 ) -> Joined:
     """Drop specks, join fragments over the least empty gaps first, keep one group.
 
@@ -60,34 +65,35 @@ def join_fragments(
     unit
         Voxel size (z, y, x).
     max_gap
-        Widest gap that is bridged, between nearest voxels, in units of `unit`; infinite for any.
+        Widest gap that is bridged, between nearest voxels, in units of `unit`; infinity bridges all.
     min_fragment
-        Fragments with fewer voxels are specks; if all are, the largest stay.
-    around
-        Flat index of a candidate: its fragment is no speck, and the group that holds it is kept. None: the group
-        with most voxels.
+        Fragments with fewer voxels are specks and dropped; if all are specks, the largest stay.
+    soma
+        Flat index of a candidate. Its fragment is never a speck, and the group that holds it is kept. None
+        keeps the group with most voxels.
 
     Returns
     -------
     Joined
         The group, and the count of the rest.
     """
-    fragment, n = ndimage.label(mask, TOUCHING)
-    size = np.bincount(fragment.ravel())
+    fragment, n = ndimage.label(mask, _TOUCHING)  # z y x, 0 is background
+    size = np.bincount(fragment.ravel())  # (n + 1,) voxels of each fragment
     size[0] = 0
-    at = 0 if around is None else fragment.ravel()[around]
-    size[(size < min(min_fragment, size.max())) & (np.arange(n + 1) != at)] = 0
+    soma_fragment = 0 if soma is None else fragment.ravel()[soma]
+    size[(size < min(min_fragment, size.max())) & (np.arange(n + 1) != soma_fragment)] = 0
     fragment = np.where(size > 0, np.arange(n + 1, dtype=np.int32), 0)[fragment]
 
+    # Kruskal's minimum spanning tree: take the gaps by their empty length, skip those within a group.
     groups, bridges = DisjointSet(np.flatnonzero(size).tolist()), []
     if np.count_nonzero(size) > 1:
         ends, empty = _gaps(fragment, grey, unit, max_gap)
         for number in np.argsort(empty, kind="stable"):
             if groups.merge(*fragment.ravel()[ends[number]].tolist()):
                 bridges.append(ends[number])
-    group = np.array([groups[f] if size[f] else 0 for f in range(n + 1)])
-    chosen = group[at] if at else np.bincount(group, weights=size).argmax()
-    voxels = (group == chosen)[fragment]
+    group = np.array([groups[f] if size[f] else 0 for f in range(n + 1)])  # (n + 1,) one of the group
+    chosen = group[soma_fragment] if soma_fragment else np.bincount(group, weights=size).argmax()
+    voxels = (group == chosen)[fragment]  # z y x
     for start, end in bridges:
         if voxels.ravel()[start]:
             voxels[_bridge(grey, unit, *np.transpose(np.unravel_index((start, end), mask.shape)))] = True
@@ -99,44 +105,61 @@ def join_fragments(
 def _gaps(
     fragment: NDArray[np.int32], grey: NDArray[np.float32], unit: NDArray[np.float64], max_gap: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The least empty gap between each two neighbouring fragments: (n, 2) flat indices of its ends, its empty length.
+    """Return the least empty gap between each two neighbouring fragments.
 
     A voxel of probability p on the straight way between the ends counts as 1 - p voxels of gap.
+
+    Returns
+    -------
+    ends
+        (n, 2) flat indices of the ends of each gap.
+    empty
+        (n,) empty length of each gap, in units of `unit`.
     """
-    nearest = ndimage.distance_transform_edt(fragment == 0, sampling=unit, return_distances=False, return_indices=True)
-    nearest = np.ravel_multi_index(tuple(nearest), fragment.shape)
-    region = fragment.ravel()[nearest]
-    facing = []
+    # For every voxel the flat index of the nearest candidate: 3 z y x -> z y x.
+    indices = ndimage.distance_transform_edt(fragment == 0, sampling=unit, return_distances=False, return_indices=True)
+    nearest = np.ravel_multi_index(tuple(indices), fragment.shape)
+    region = fragment.ravel()[nearest]  # z y x, the fragment of that candidate
+
+    # Where the regions of two fragments meet, the nearest candidates on both sides face each other.
+    pairs = []
     for axis in range(3):
         here, there = [slice(None)] * 3, [slice(None)] * 3
         here[axis], there[axis] = slice(-1), slice(1, None)
         border = region[tuple(here)] != region[tuple(there)]
-        facing.append(np.stack([nearest[tuple(here)][border], nearest[tuple(there)][border]], axis=1))
-    facing = np.unique(np.sort(np.concatenate(facing), axis=1), axis=0)
-    zyx = np.stack(np.unravel_index(facing, fragment.shape), axis=-1)
-    gap = np.linalg.norm((zyx[:, 0] - zyx[:, 1]) * unit, axis=1)
-    facing, zyx, gap = (column[gap <= max_gap] for column in (facing, zyx, gap))
-    start, end = zyx[:, 0], zyx[:, 1]
-    evidence = sum(  # along the straight way, eight samples
-        ndimage.map_coordinates(grey, (start + along * (end - start)).T, order=1) for along in np.arange(0.5, 8) / 8
-    )
-    empty = gap * (1 - evidence / 8)
+        pairs.append(np.stack([nearest[tuple(here)][border], nearest[tuple(there)][border]], axis=1))
+    facing = np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)  # (p, 2) flat indices
+    zyx = np.stack(np.unravel_index(facing, fragment.shape), axis=-1)  # (p, 2, 3)
+    gap = np.linalg.norm((zyx[:, 0] - zyx[:, 1]) * unit, axis=1)  # (p,)
+    narrow = gap <= max_gap
+    facing, zyx, gap = facing[narrow], zyx[narrow], gap[narrow]
+
+    # Mean probability on the straight way, from eight samples.
+    start, end = zyx[:, 0], zyx[:, 1]  # (p, 3)
+    samples = [
+        ndimage.map_coordinates(grey, (start + share * (end - start)).T, order=1) for share in np.arange(0.5, 8) / 8
+    ]
+    empty = gap * (1 - sum(samples) / 8)
+
+    # Of all gaps between the same two fragments the least empty one: the first of each pair in this order.
     order = np.argsort(empty, kind="stable")
-    pairs = np.sort(fragment.ravel()[facing[order]], axis=1)
-    best = order[np.unique(pairs, axis=0, return_index=True)[1]]  # where each pair of fragments first occurs
+    fragments = np.sort(fragment.ravel()[facing[order]], axis=1)  # (p, 2)
+    best = order[np.unique(fragments, axis=0, return_index=True)[1]]
     return facing[best], empty[best]
 
 
 def _bridge(
     grey: NDArray[np.float32], unit: NDArray[np.float64], start: NDArray[np.int64], end: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], ...]:
-    """Indices of the way between two voxels that keeps to what little probability there is."""
+    """Return the indices of the way between two voxels that keeps to what little probability there is."""
     low = np.maximum(np.minimum(start, end) - DETOUR, 1)  # the outermost voxels stay free
     high = np.minimum(np.maximum(start, end) + DETOUR + 1, np.array(grey.shape) - 1)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    here = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij"), axis=-1)
-    along = np.clip((here - start) @ (end - start) / np.dot(end - start, end - start), 0, 1)
-    stray = np.linalg.norm(here - start - along[..., None] * (end - start), axis=-1)
+    axes = [np.arange(a, b) for a, b in zip(low, high, strict=True)]
+    here = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)  # z y x 3
+    # Share of the straight way at the place nearest to each voxel, and the voxel's distance from there.
+    share = np.clip((here - start) @ (end - start) / np.dot(end - start, end - start), 0, 1)  # z y x
+    stray = np.linalg.norm(here - start - share[..., None] * (end - start), axis=-1)  # z y x
     cost = np.where(stray <= DETOUR, 1 / (grey[box] + 0.05), -1)  # negative: no way through
     way = MCP_Geometric(cost, sampling=tuple(unit))
     way.find_costs([start - low], [end - low])

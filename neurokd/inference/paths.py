@@ -5,6 +5,8 @@ voxels o-o-o      every voxel's cheapest way to the soma:     the longest way co
        o-o-o
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
 from itertools import product
 
@@ -22,15 +24,15 @@ __all__ = ["prune", "smooth", "voxel_graph"]
 def voxel_graph(
     mask: NDArray[np.bool_], ease: NDArray[np.float64], unit: NDArray[np.float64]
 ) -> tuple[csr_array, NDArray[np.int64]]:
-    """The graph of steps between neighbouring voxels of a mask.
+    """Return the graph of steps between neighbouring voxels of a mask.
 
     Parameters
     ----------
     mask
         (z, y, x), the voxels to walk on; the outermost layer must be free.
     ease
-        (z, y, x), high in the middle of a neurite: a step costs its length over the square of this, averaged over
-        both ends.
+        (z, y, x), high in the middle of a neurite. A step costs its length over the square of this, averaged
+        over both ends.
     unit
         Voxel size (z, y, x).
 
@@ -42,8 +44,8 @@ def voxel_graph(
         (n,) flat index of each node, rising.
     """
     voxels = np.flatnonzero(mask)
-    cost = np.maximum(ease.ravel()[voxels], 0.05) ** -2.0
-    node = np.full(mask.size, -1)
+    cost = np.maximum(ease.ravel()[voxels], 0.05) ** -2.0  # (n,)
+    node = np.full(mask.size, -1)  # number of the node at each flat index
     node[voxels] = np.arange(len(voxels))
     steps = []
     for offset in list(product((-1, 0, 1), repeat=3))[14:]:  # one of each pair of opposite neighbours
@@ -51,7 +53,7 @@ def voxel_graph(
         here = np.flatnonzero(there >= 0)
         there = there[here]
         steps.append((np.linalg.norm(offset * unit) * (cost[here] + cost[there]) / 2, here, there))
-    weight, here, there = (np.concatenate(column) for column in zip(*steps, strict=True))
+    weight, here, there = (np.concatenate(column) for column in zip(*steps, strict=True))  # (steps,) each
     return csr_array((weight, (here, there)), shape=(len(voxels), len(voxels))), voxels
 
 
@@ -64,7 +66,10 @@ def prune(
     *,
     min_branch: float,
 ) -> NDArray[np.int64]:
-    """The nodes worth keeping of a tree of minimal paths: the longest path first, then what it does not cover.
+    """Return the nodes worth keeping of a tree of minimal paths.
+
+    The longest path is kept first, then the longest path to a node that it does not cover, and so on. A kept
+    path covers what lies within a neurite's radius or so of it.
 
     Parameters
     ----------
@@ -77,27 +82,27 @@ def prune(
     is_candidate
         (n,) False for the voxels of bridges.
     min_branch
-        A branch that sticks out less than this from what is covered is a spur of the wall.
+        Length that a branch must stick out from what is covered; a shorter one is a spur of the wall.
 
     Returns
     -------
     NDArray[int]
         Rows, rising; the parent of a kept row is kept too.
     """
-    above = np.where(parent < 0, np.arange(len(parent)), parent)
-    edge = np.linalg.norm(points - points[above], axis=1)
-    length = _path_sums(edge, above)
+    parent_row = np.where(parent < 0, np.arange(len(parent)), parent)  # (n,) the root is its own parent
+    edge = np.linalg.norm(points - points[parent_row], axis=1)  # (n,) length to the parent
+    length = _path_sums(edge, parent_row)  # (n,) length to the root
     is_tip = np.ones(len(points), dtype=bool)
     is_tip[parent[parent >= 0]] = False
     tips = np.flatnonzero(is_tip)
     nearby = cKDTree(points)
     reach = 2 * radius + 1  # neurites are not round: some walls are twice as far as the nearest
-    covered, kept = np.zeros((2, len(points)), dtype=bool)
+    covered, kept = np.zeros(len(points), dtype=bool), np.zeros(len(points), dtype=bool)
     covered[nearby.query_ball_point(points[root], reach[root])] = kept[root] = True
     for tip in tips[np.argsort(-length[tips], kind="stable")]:
         if covered[tip]:
             continue
-        path, node = [], tip
+        path, node = [], tip  # rows from the tip up to the first node that is kept already
         while not kept[node]:
             path.append(node)
             node = parent[node]
@@ -105,43 +110,44 @@ def prune(
             continue
         covered[np.concatenate(nearby.query_ball_point(points[path], reach[path]))] = True
         # The path begins at the neurite's end wall, but the last node of a neurite lies one radius before it.
-        outside = np.linalg.norm(points[path] - points[tip], axis=1) > radius[path]
-        kept[path[outside.argmax() - 1 :]] = True
+        is_outside = np.linalg.norm(points[path] - points[tip], axis=1) > radius[path]
+        kept[path[is_outside.argmax() - 1 :]] = True
 
-    # What hangs on a bridge must be worth it. Whatever is left, down from any place: more neurite than gap.
+    # What hangs on a bridge must be worth it: below every node that stays there is more neurite than gap. The
+    # worth of an edge is its length, negative where it bridges a gap, plus all positive worth below it.
     nodes = np.flatnonzero(kept)
     nodes = nodes[np.argsort(-length[nodes], kind="stable")]  # children before their parents
-    worth = edge * (is_candidate.astype(float) + is_candidate[above] - 1)
+    worth = edge * (is_candidate.astype(float) + is_candidate[parent_row] - 1)
     for node in nodes[:-1]:
-        worth[above[node]] += max(worth[node], 0)
+        worth[parent_row[node]] += max(worth[node], 0)
     for node in nodes[-2::-1]:
-        kept[node] = worth[node] > 0 and kept[above[node]]
+        kept[node] = worth[node] > 0 and kept[parent_row[node]]
     return np.flatnonzero(kept)
 
 
-def _path_sums(edge: NDArray[np.float64], above: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sum of `edge` over the path from every node to the root, which is above itself and whose own edge is zero."""
-    total = edge
-    while (above != above[above]).any():  # twice as far up in each round
-        total = total + total[above]
-        above = above[above]
+def _path_sums(edge: NDArray[np.float64], parent_row: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sum `edge` over the path from every node to the root, which is its own parent and has no edge."""
+    total, ancestor = edge, parent_row
+    while (ancestor != ancestor[ancestor]).any():  # twice as far up in each round
+        total = total + total[ancestor]
+        ancestor = ancestor[ancestor]
     return total
 
 
 def smooth(tree: Tree, *, sigma: float = 1.0) -> Tree:
-    """Take the staircase out of every unbranched run, with a Gaussian over nodes; the ends of runs stay.
+    """Smooth the staircase of every unbranched run with a Gaussian over its nodes; the ends of runs stay.
 
     Parameters
     ----------
     tree
-        Nodes about a voxel apart.
+        Tree with nodes about a voxel apart.
     sigma
-        Of the Gaussian, nodes.
+        Standard deviation of the Gaussian, nodes.
 
     Returns
     -------
     Tree
-        The same nodes, moved, and their radii smoothed alike.
+        The same nodes, moved, with smoothed radii.
     """
     xyz, radius = tree.xyz.copy(), tree.radius.copy()
     for run in tree.segments():

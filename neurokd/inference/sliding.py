@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from neurokd.data.intensity import IntensityScale, scale_intensity
 __all__ = ["predict"]
 
 _FILL = -1.0  # where nothing was recorded, until the model sees it: for the model it is 0
-EMPTY = -10.0  # the logit of a voxel in a window that holds nothing
+_EMPTY = -10.0  # logit of a voxel in a window that holds nothing
 
 
 @torch.no_grad()
@@ -30,16 +32,17 @@ def predict(
     Parameters
     ----------
     model
-        Maps ``b 1 z y x`` in [0, 1] to logits of the same shape; it runs where its parameters are.
+        Model that maps ``b 1 z y x`` in [0, 1] to logits of the same shape. It runs where its parameters are.
     volume
-        Raw volume (z, y, x) of any size, also smaller than the window; intensities are scaled here, by the same
-        function as in training.
+        Raw volume (z, y, x) of any size, also smaller than the window; intensities are scaled here, by the
+        same function as in training.
     window
-        Size (z, y, x) of the windows; by default ``model.config.window``, the crop that the model was made for.
+        Size (z, y, x) of the windows; by default ``model.config.window``, the crop that the model was made
+        for.
     overlap
         Share of a window that overlaps the next, in [0, 1).
     batch_size
-        Windows at a time.
+        Number of windows at a time.
     progress
         Show a progress bar.
 
@@ -56,22 +59,21 @@ def predict(
     Notes
     -----
     Windows in which all raw voxels are at the fill (see :class:`neurokd.IntensityScale`) are not computed but
-    taken as background: stacks with a zeroed background are mostly empty. On GPUs that have it, the model runs in
-    bf16, as in training.
+    taken as background: stacks with a zeroed background are mostly empty. On GPUs that have it, the model
+    runs in bf16, as in training.
     """
     from monai.inferers import sliding_window_inference
 
+    window = window_of(model) if window is None else window
     if window is None:
-        window = getattr(getattr(model, "config", None), "window", None)
-        if window is None:
-            raise ValueError("window is not given and the model does not say which it was made for")
+        raise ValueError("window must be given for a model without config.window, got None")
     device = next(model.parameters()).device
     scale = IntensityScale.from_volume(volume)
     scaled = scale_intensity(volume, scale=scale)
     scaled[scale.is_fill(volume)] = _FILL
 
     def logits_of(windows: Tensor) -> Tensor:
-        logits = torch.full_like(windows, EMPTY)
+        logits = torch.full_like(windows, _EMPTY)
         recorded = (windows != _FILL).flatten(1).any(dim=1)
         if recorded.any():
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
@@ -95,13 +97,19 @@ def predict(
         )
     finally:
         model.train(training)
-    return torch.sigmoid(logits)[0, 0].numpy()
+    return torch.sigmoid(cast(Tensor, logits))[0, 0].numpy()  # MONAI returns what the model does: a tensor
+
+
+def window_of(model: nn.Module) -> tuple[int, int, int] | None:
+    """Return the window (z, y, x) that a model was made for, its ``config.window``; None where it has none."""
+    return getattr(getattr(model, "config", None), "window", None)
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Tell whether to compute in bf16 on a device: on GPUs with instructions for it (compute capability 8 and up).
+    """Return True for GPUs with instructions for bf16 (compute capability 8 and up); models compute in it.
 
-    Never on CPUs, although some have such instructions and take half the time: there the weight gradient of a small
-    bf16 3D convolution came from uninitialised memory (channels 32 to 64, 2 x 12 x 12 voxels; torch 2.15, AMD EPYC).
+    CPUs never do, although some have such instructions and take half the time: there the weight gradient of a
+    small bf16 3D convolution came from uninitialised memory (channels 32 to 64, 2 x 12 x 12 voxels; torch
+    2.15, AMD EPYC).
     """
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8

@@ -198,14 +198,14 @@ class NeuronSegmenter(nn.Module):
         size, padded = volume.shape[2:], pad_to_tokens(volume, self.config.token)
         # One pass serves the decoder and the caller, up to the deepest block that either of them asks for.
         numbers = sorted({*self.config.blocks, *blocks})
-        after = dict(zip(numbers, self.vit.feature_maps(padded, numbers), strict=True))
+        outputs = dict(zip(numbers, self.vit.feature_maps(padded, numbers), strict=True))
         maps = [
-            rearrange(norm(rearrange(after[block], "b d z y x -> b z y x d")), "b z y x d -> b d z y x")
+            rearrange(norm(rearrange(outputs[block], "b d z y x -> b z y x d")), "b z y x d -> b d z y x")
             for norm, block in zip(self.norms, self.config.blocks, strict=True)
         ]
         logits = self.decoder(padded, maps)  # b 1 z y x, with the padding
         logits = logits[..., : size[0], : size[1], : size[2]]
-        return logits, [after[block] for block in blocks]
+        return logits, [outputs[block] for block in blocks]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Split the parameters into ``"transferred"`` (from the teacher) and ``"new"`` (all others)."""

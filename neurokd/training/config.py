@@ -18,7 +18,7 @@ class TrainConfig:
     batch_size
         Crops per step, over all devices together.
     crop
-        Size (z, y, x) of a crop in voxels.
+        Size (z, y, x) of a crop in voxels; None: the model's own window, ``model.config.window``.
     lr, lr_transferred
         Peak learning rates of new parameters and of those that came from the teacher. With ``lr_transferred=0`` the
         latter are frozen, and stay so (``requires_grad`` off). That makes a step cheaper where nothing before them
@@ -42,12 +42,13 @@ class TrainConfig:
         As in Lightning Fabric and torch's DataLoader.
     devices
         Each takes its share of every batch, and gradients are averaged. That is what one device does where the loss
-        is a mean over crops; Dice and a distillation's centre are taken over a device's share, which is not the same.
+        is a mean over crops. Dice and a distillation's mean token are taken over a device's share, which is not the
+        same.
     """
 
     steps: int = 400
     batch_size: int = 2
-    crop: tuple[int, int, int] = (16, 96, 96)
+    crop: tuple[int, int, int] | None = None
     lr: float = 2e-3
     lr_transferred: float = 3e-5
     weight_decay: float = 0.01
@@ -68,7 +69,8 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.batch_size % self.devices:
             raise ValueError(f"batch_size {self.batch_size} does not divide over {self.devices} devices")
-        object.__setattr__(self, "crop", tuple(self.crop))
+        if self.crop is not None:
+            object.__setattr__(self, "crop", tuple(self.crop))
 
 
 @dataclass
@@ -81,7 +83,8 @@ class TrainResult:
         One dict per step (``step``, ``loss``, ``lr``, and the loss's parts before their weights where it names them)
         and per validation (``step``, ``val_dice``, ``threshold``).
     best_step, best_dice, threshold
-        The validation with the highest mean foreground Dice, and the threshold that gave it.
+        The validation with the highest mean foreground Dice, and the threshold that gave it. A model with
+        ``set_threshold`` has that threshold.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)

@@ -25,10 +25,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from neurokd.models.segmenter import NeuronSegmenter
+from neurokd.models.snake import AXES
 from neurokd.models.vit import pad_to_tokens
 from neurokd.training.frozen import FrozenTeacher
 from neurokd.training.similarity import cosine_loss, gram_loss, mse_loss
-from neurokd.training.views import AXES, TokenCache, multi_view_tokens
+from neurokd.training.views import TokenCache, multi_view_tokens
 
 if TYPE_CHECKING:
     from neurokd.models.teacher import Teacher
@@ -56,7 +57,7 @@ class DistillConfig:
         ``"constant"``; ``"cosine"`` or ``"linear"``: down to zero at ``steps``, after which the teacher is not run.
     steps
         Length of the schedule in steps; None for a constant weight.
-    centre
+    subtract_mean
         First subtract the mean token of the batch, from each side its own. In the last blocks most of a token is
         the same everywhere (mean cosine between tokens of a neuron 0.93 for DINOv2-S), and says nothing of place.
     project
@@ -66,7 +67,7 @@ class DistillConfig:
     """
 
     blocks: tuple[tuple[int, int], ...] | None = None
-    views: tuple[str, ...] = AXES
+    views: tuple[str, ...] = tuple(AXES)
     magnification: float | None = None
     slices: int | None = 2
     cosine: float = 1.0
@@ -75,7 +76,7 @@ class DistillConfig:
     weight: float = 1.0
     schedule: str = "constant"
     steps: int | None = None
-    centre: bool = True
+    subtract_mean: bool = True
     project: bool | None = None
     gram_tokens: int = 1024
 
@@ -156,7 +157,7 @@ class Distillation(FrozenTeacher):
             raise ValueError(f"widths {widths} differ: cosine and mse need a projection, gram alone does not")
         projections = nn.ModuleList(
             # a bias would be taken away with the mean token
-            _projection(*widths, generator, bias=not config.centre)
+            _projection(*widths, generator, bias=not config.subtract_mean)
             if project and config.cosine + config.mse
             else nn.Identity()
             for _ in blocks
@@ -194,7 +195,7 @@ class Distillation(FrozenTeacher):
             for ours, theirs, projection in zip(student, teacher, self.projections, strict=True):
                 ours, theirs = (rearrange(m.float(), "b d z y x -> b (z y x) d") for m in (ours, theirs))
                 matched = projection(ours)
-                if config.centre:
+                if config.subtract_mean:
                     ours, theirs, matched = (t - t.mean((0, 1), keepdim=True) for t in (ours, theirs, matched))
                 if config.cosine:
                     parts.setdefault("cosine", []).append(cosine_loss(matched, theirs))

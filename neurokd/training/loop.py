@@ -12,25 +12,24 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
-from neurokd.data.annotation import annotated
 from neurokd.data.datasets import Sample
 from neurokd.data.files import writing_to
 from neurokd.data.patches import Patches
-from neurokd.evaluation.voxels import best_threshold, dice
-from neurokd.inference.sliding import has_bf16, predict
+from neurokd.inference.sliding import has_bf16, window_of
 from neurokd.training.checkpoint import restore, save
 from neurokd.training.config import TrainConfig, TrainResult
 from neurokd.training.frozen import FrozenTeacher
 from neurokd.training.known import check_takes_known, loss_and_parts
 from neurokd.training.losses import dice_cross_entropy
+from neurokd.training.validation import Validation
 
 __all__ = ["train"]
 
@@ -55,7 +54,10 @@ def train(
     Parameters
     ----------
     model
-        Any module; where it has ``parameter_groups()``, its ``"transferred"`` parameters get their own rate.
+        Any module; where it has ``parameter_groups()``, its ``"transferred"`` parameters get their own rate. Where it
+        has ``config.window``, validation uses windows of that size, as :func:`neurokd.inference.sliding.predict`
+        will; other models are validated in windows as large as the crops. Where it has ``set_threshold``, it is
+        given the threshold that was best.
     training, validation
         Samples with masks, from different source stacks. Voxels that are not known count in no loss and no score.
     folder
@@ -87,7 +89,8 @@ def train(
     FileExistsError
         If the folder holds a run and ``resume`` is not set.
     ValueError
-        Before the first step: if a sample cannot be used (no mask, another shape, NaN, no foreground in any), the
+        Before the first step: if neither the settings nor the model say how large crops are, a sample cannot be
+        used (no mask, another shape, NaN, no foreground in any), the
         loss does not take ``known`` but has to, or the run to be resumed had other settings (the message names
         them). Later: if the loss or its gradient is not finite.
     """
@@ -98,7 +101,12 @@ def train(
     checkpoint = folder / "last.ckpt"
     if checkpoint.exists() and not resume:
         raise FileExistsError(f"{checkpoint} exists; resume=True goes on with it, or choose another folder")
-    # All that can be wrong with the samples is found here, before anything is written.
+    # All that can be wrong with settings and samples is found here, before anything is written.
+    own = window_of(model)
+    if config.crop is None:
+        if own is None:
+            raise ValueError("crop must be given for a model without config.window, got None")
+        config = replace(config, crop=own)
     loss = loss or dice_cross_entropy()
     patches = Patches(
         training,
@@ -109,7 +117,7 @@ def train(
     )
     if patches.sparse:
         check_takes_known(loss)
-    truth = _annotation(validation)
+    validate = Validation(validation, config.crop if own is None else own)
     folder.mkdir(parents=True, exist_ok=True)
 
     precision = config.precision
@@ -161,8 +169,11 @@ def train(
 
         if step % config.validate_every == 0 or step == config.steps:
             if fabric.is_global_zero:
-                _validate(model, validation, truth, config, result, step)
-                if result.best_step == step:
+                score, threshold = validate(model)
+                logger.info("step %d: validation Dice %.4f at threshold %.3f", step, score, threshold)
+                result.history.append({"step": step, "val_dice": score, "threshold": threshold})
+                if score > result.best_dice:
+                    result.best_step, result.best_dice, result.threshold = step, score, threshold
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
                         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
                 save(folder, step, model, optimizer, scheduler, config, loss, result, distillation)
@@ -172,6 +183,8 @@ def train(
     bar.close()
     fabric.barrier()
     model.load_state_dict(load_file(folder / "best.safetensors"))
+    if hasattr(model, "set_threshold"):
+        model.set_threshold(result.threshold)
     return result
 
 
@@ -214,33 +227,3 @@ def _schedule(step: int, config: TrainConfig) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
-
-
-def _annotation(validation: Sequence[Sample]) -> list[tuple[NDArray, NDArray | None]]:
-    """Return mask and known of each validation sample, checked in the same way as those of training samples."""
-    truth = [annotated(sample)[2:] for sample in validation]
-    if not any(mask.any() for mask, _ in truth):
-        raise ValueError(
-            f"validation must hold samples with foreground, got empty masks for {[s.name for s in validation]}"
-        )
-    return truth
-
-
-def _validate(
-    model: nn.Module,
-    samples: Sequence[Sample],
-    truth: list[tuple[NDArray, NDArray | None]],
-    config: TrainConfig,
-    result: TrainResult,
-    step: int,
-) -> None:
-    """Segment the validation volumes, choose the threshold on them, and note the Dice in ``result``."""
-    probabilities = [predict(model, sample.volume, window=config.crop) for sample in samples]
-    masks, known = zip(*truth, strict=True)
-    threshold = best_threshold(probabilities, masks, known=known)
-    scores = [dice(p > threshold, m, known=k) for p, m, k in zip(probabilities, masks, known, strict=True)]
-    score = sum(scores) / len(samples)
-    result.history.append({"step": step, "val_dice": score, "threshold": threshold})
-    logger.info("step %d: validation Dice %.4f at threshold %.3f", step, score, threshold)
-    if score > result.best_dice:
-        result.best_step, result.best_dice, result.threshold = step, score, threshold

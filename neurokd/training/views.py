@@ -22,11 +22,10 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from neurokd.data.files import writing_to
+from neurokd.models.snake import AXES
 from neurokd.models.teacher import enlarge
 
 __all__ = ["TokenCache", "multi_view_tokens"]
-
-AXES = ("z", "y", "x")
 
 
 class SliceTeacher(Protocol):

@@ -1,0 +1,48 @@
+"""Validation during training: the threshold with the best mean Dice over the validation samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from neurokd.data.annotation import annotated
+from neurokd.data.datasets import Sample
+from neurokd.evaluation.voxels import best_threshold, dice
+from neurokd.inference.sliding import predict
+
+__all__ = ["Validation"]
+
+
+class Validation:
+    """Samples on which a threshold is chosen, checked as training samples are.
+
+    Parameters
+    ----------
+    samples
+        Samples with masks, at least one of them with foreground. Voxels that are not known do not count.
+    window
+        Size (z, y, x) of the windows in which they are segmented.
+
+    Raises
+    ------
+    ValueError
+        No samples; one without mask or with arrays that cannot be used; no foreground in any of them.
+    """
+
+    def __init__(self, samples: Sequence[Sample], window: tuple[int, int, int]) -> None:
+        if not len(samples):
+            raise ValueError("validation must hold at least one sample, got none")
+        self.window, self.volumes = window, [sample.volume for sample in samples]
+        checked = [annotated(sample)[2:] for sample in samples]  # the scaled images are not kept
+        self.masks, self.known = zip(*checked, strict=True)
+        if not any(mask.any() for mask in self.masks):
+            raise ValueError(f"validation must hold foreground, got empty masks for {[s.name for s in samples]}")
+
+    def __call__(self, model: nn.Module) -> tuple[float, float]:
+        """Return the highest mean foreground Dice of a model, and the threshold that gives it."""
+        chances = [predict(model, volume, window=self.window) for volume in self.volumes]
+        threshold = best_threshold(chances, self.masks, known=self.known)
+        truths = zip(chances, self.masks, self.known, strict=True)
+        scores = [dice(chance > threshold, mask, known=known) for chance, mask, known in truths]
+        return sum(scores) / len(scores), threshold
