@@ -14,8 +14,7 @@ __all__ = ["shuffle_teacher"]
 def shuffle_teacher(teacher: Teacher, *, generator: torch.Generator) -> Teacher:
     """Permute a teacher's weights within each tensor: the same numbers in every layer, and no knowledge.
 
-    If a student gains from such a teacher over random weights, the gain cannot come from what the weights
-    learnt.
+    A student's gain from such a teacher over random weights cannot come from what the weights learnt.
 
     Shuffled weights can be worse than random ones. The tokens of a shuffled DINOv2-S are nearly the same
     everywhere: in a crop of a simulated neuron, at most a tenth of their power varied with the place. With

@@ -76,8 +76,7 @@ class HybridDecoder(nn.Module):
         self.dropout = nn.Dropout3d(config.dropout)  # whole channels
         channels = [self.ridges.channels, *widths]
         self.down = nn.ModuleList(_conv_block(i, o, norm=config.norm) for i, o in itertools.pairwise(channels))
-        # Shallow blocks go to the finer scales, the deepest one to the coarsest. A single block goes to all
-        # three.
+        # Shallow blocks go to the finer scales, the deepest to the coarsest. A single block goes to all.
         self.source = [round(i * (len(config.blocks) - 1) / 2) for i in range(3)]
         self.project = nn.ModuleList(nn.Conv3d(config.vit.dim, width, 1) for width in widths)
         self.gate = nn.ParameterList(nn.Parameter(torch.full((width, 1, 1, 1), 0.1)) for width in widths)

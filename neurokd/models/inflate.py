@@ -39,9 +39,9 @@ def grey_fold(
 ) -> tuple[Tensor, Tensor]:
     """Fold an RGB kernel and its input normalisation into one kernel for grey values in [0, 1].
 
-    A grey image that is repeated over three channels and normalised gives ``sum_c W_c (v - mu_c) / sigma_c +
-    b``. This is linear in ``v``, with the kernel ``W' = sum_c W_c / sigma_c`` and the bias ``b' = b - sum_c
-    mu_c / sigma_c * sum_hw W_c``.
+    A grey image that is repeated over three channels and normalised gives
+    ``sum_c W_c (v - mu_c) / sigma_c + b``. This is linear in ``v``, with the kernel
+    ``W' = sum_c W_c / sigma_c`` and the bias ``b' = b - sum_c mu_c / sigma_c * sum_hw W_c``.
 
     Parameters
     ----------

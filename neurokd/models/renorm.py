@@ -30,8 +30,8 @@ class BatchRenorm3d(nn.Module):
     momentum
         Share of a batch in the running averages.
     warmup
-        Steps over which the limits of the corrections r and d grow, from 1 and 0 (plain BatchNorm) to 3 and
-        5.
+        Steps over which the limits of the corrections r and d grow: from 1 and 0 (plain BatchNorm) to
+        3 and 5.
     eps
         Number that is added to the variance.
     """
@@ -70,7 +70,7 @@ class BatchRenorm3d(nn.Module):
             free = min(1.0, int(self.steps) / self.warmup)
             most_r, most_d = 1 + 2 * free, 5 * free
             # r and d turn the batch's normalisation into that of the running averages. They carry no
-            # gradient, so the gradient is that of BatchNorm.
+            # gradient, so the gradient is that of BatchNorm, times r.
             r = (std / self.running_std).clamp(1 / most_r, most_r)
             d = ((mean - self.running_mean) / self.running_std).clamp(-most_d, most_d)
             self.running_mean.lerp_(mean, share)

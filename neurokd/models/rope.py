@@ -2,7 +2,7 @@
 
 No position is added to a token; queries and keys are turned instead. Channels ``i`` and ``i + d/2`` of a head
 are the two coordinates of a point, which is turned by an angle that grows with the token's position. The
-product of a turned query and a turned key then depends on the distance of the two tokens only.
+product of a turned query and a turned key then depends on the difference of the two positions only.
 
     channels of a head   | 0 ... d/4 - 1 | d/4 ... d/2 - 1 |   and their partners d/2 further on
     are turned by        |       y       |        x        |   times 2 pi / period, periods from 1 up

@@ -40,8 +40,7 @@ __all__ = ["NeuronSegmenter"]
 class NeuronSegmenter(nn.Module):
     """Vision transformer and decoder. It maps volumes ``b 1 z y x`` in [0, 1] to logits of the same shape.
 
-    Use :meth:`from_teacher`, :meth:`from_scratch` or :meth:`from_pretrained`. The constructor gives random
-    weights.
+    Use :meth:`from_teacher`, :meth:`from_scratch` or :meth:`from_pretrained`; the constructor draws weights.
 
     Parameters
     ----------
@@ -61,8 +60,7 @@ class NeuronSegmenter(nn.Module):
         )
         self.norms = nn.ModuleList(nn.LayerNorm(config.vit.dim) for _ in config.blocks)
         self.decoder = DECODERS[config.decoder](config)
-        # Start at the share of foreground in neuron volumes (about 1 %, since sigmoid(-4.6) = 0.01), not at a
-        # half.
+        # Start at the share of foreground in neuron volumes, about 1 %: sigmoid(-4.6) = 0.01.
         nn.init.constant_(cast("Tensor", self.decoder.head.bias), -4.6)
         # Tubes come last, so that a seed gives all other parts the same weights with and without tubes.
         if config.tube is not None:
@@ -285,8 +283,7 @@ def _seeded(
 ) -> NeuronSegmenter:
     """Build a model whose weights come from ``generator``.
 
-    torch's initialisers draw from the global generator, so that one is seeded for the moment and then
-    restored.
+    torch's initialisers draw from the global generator, which is therefore seeded and then restored.
     """
     if generator is None:
         return cls(config)

@@ -105,7 +105,7 @@ def snake_coordinates(
     """
     number, moving = axis_number(axis), offsets.shape[2] if offsets.ndim == 6 else 0
     taps = moving + 1 if taps is None else taps
-    if offsets.ndim == 6 and (taps < 1 or moving != 2 * ((taps - 1) // 2)):
+    if offsets.ndim == 6 and moving % 2 == 0 and (taps < 1 or moving != 2 * ((taps - 1) // 2)):
         raise ValueError(f"taps must be {moving + 1} or {moving + 2} for {moving} moving taps, got {taps}")
     offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
     # The one or two taps in the middle are not displaced.

@@ -9,8 +9,7 @@ corners each, and autograd keeps them all. Two observations make it light:
 * Samples are needed only for a product with the kernel. A few planes at a time are sampled and multiplied; the
   backward pass samples them again. Nothing that grows with K times C is stored for the whole volume.
 
-The operator is registered with torch (``neurokd::snake_taps``), so that ``torch.compile`` treats it as one
-node.
+The operator is registered with torch (``neurokd::snake_taps``), so ``torch.compile`` treats it as one node.
 
 In the shapes below, a is the position along the axis, u and v are the two lateral axes, p counts the planes
 and r the rows of a chunk, and n counts the moving taps.
@@ -149,8 +148,7 @@ def _snake_taps_backward(
             for planes, rows in _chunks(source, kernel.shape[1]):
                 chunk = _Chunk(source, move, planes, rows)
                 part = grad[planes, :, rows].flatten(2)  # p o (r v)
-                # The forward pass is a product, out = matrix @ samples, so its two gradients are products as
-                # well.
+                # The forward pass is a product, out = matrix @ samples, and so are its two gradients.
                 grad_matrix += (part @ chunk.samples().mT).sum(0)
                 grad_planes, grad_move[planes, :, :, rows] = chunk.gradients(matrix.T @ part, planes=wanted)
                 if wanted:  # several taps read the same plane, so their gradients are added
@@ -161,7 +159,7 @@ def _snake_taps_backward(
 def _empty_gradients(
     volume: Tensor, moved: Tensor, kernel: Tensor, axis: int, wanted: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Make tensors for the gradients. That of the volume has its planes first in memory, for additions by plane."""
+    """Make tensors for the gradients. The volume's has its planes first in memory, to add plane by plane."""
     grad_volume = volume.new_empty(0)
     if wanted:
         grad_volume = volume.new_zeros(_planes(volume, axis).shape).movedim(1, axis + 2)  # b c z y x

@@ -184,8 +184,7 @@ def load_teacher(name: str = DEFAULT_TEACHER, *, file: str | os.PathLike[str] | 
     file
         Your own weights for that architecture: ``.safetensors``, or ``.pth`` from the teacher's authors (no
         code in it is run). No other source is tried. The name decides the normalisation of the images, so
-        give it with its tag: ``vit_small_patch16_224`` and ``vit_small_patch16_224.dino`` are normalised
-        differently.
+        give it with its tag: ``vit_small_patch16_224`` and ``vit_small_patch16_224.dino`` differ in it.
 
     Returns
     -------
@@ -253,8 +252,7 @@ def _build(model: str, state: dict[str, Tensor], *, name: str, kind: str, detail
     import timm
 
     try:
-        # The position embedding keeps the grid of the weights. timm interpolates it for images of another
-        # size.
+        # The position embedding keeps the grid of the weights; timm interpolates it for other image sizes.
         vit: Any = timm.create_model(model, pretrained=False, num_classes=0, dynamic_img_size=True)
     except (TypeError, RuntimeError) as error:  # another kind of network, or a tag that timm does not know
         raise ValueError(f"name must be a vision transformer of timm, got {model!r}: {error}") from error

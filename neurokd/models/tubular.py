@@ -4,7 +4,7 @@ One view per axis; their mean is the token. Each token has its own sideways step
 voxels:
 
     volume ─┬─► tubes along z ─┐
-            ├─► tubes along y ─┼─► mean ──► tokens                     role "instead"
+            ├─► tubes along y ─┼─► mean ───────────────────────► tokens     role "instead"
             ├─► tubes along x ─┘     └─ x gate (0 at first) ─┐
             └─► inflated patch embedding ────────────────────┴─► tokens     role "beside"
 
@@ -143,7 +143,7 @@ class DeformableTubularEmbed(nn.Module):
             The teacher's normalisation, see :func:`neurokd.models.inflate.grey_fold`.
         inflation
             Inflation of the embedding that the tubes stand beside, ``"center"`` or ``"average"``. The tubes
-            follow :attr:`TubeConfig.inflation`.
+            follow ``config.inflation``.
         """
         grey, offset = grey_fold(weight, bias, mean=mean, std=std)
         for view in cast("Iterable[TubeView]", self.views):

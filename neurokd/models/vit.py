@@ -137,8 +137,7 @@ class ViT3D(nn.Module):
         prefix = self.config.prefix if self.config.position_on_prefix else 0
         plane = rearrange(self.pos_embed[:, prefix:], "1 (y x) d -> 1 d y x", y=self.config.grid[0])
         if grid[1:] != self.config.grid:
-            # timm resizes in this way, so a resized image gets the same positions from the teacher and from
-            # us.
+            # timm resizes in this way, so a resized image gets the positions that the teacher gives it.
             resized = F.interpolate(plane.float(), size=grid[1:], mode="bicubic", antialias=True)  # 1 d y x
             plane = resized.to(plane.dtype)
         # Every slab gets the same positions in the plane; the depth embedding tells slabs apart.
