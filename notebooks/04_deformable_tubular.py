@@ -269,7 +269,7 @@ units = torch.eye(p * p, dtype=torch.float64).reshape(p * p, 1, p, p)
 
 def matrix(reading, axis):
     """What a reading makes of each unit kernel: ``(p p) along across across'``, read off at zero offset."""
-    config = nkd.TubeConfig(reading=reading, mode="instead", axes=axis)
+    config = nkd.TubeConfig(reading=reading, role="instead", axes=axis)
     embed = nkd.DeformableTubularEmbed(p * p, token=(p, p, p), config=config).double()
     embed.load_kernel(repeat(units / 3, "d 1 y x -> d 3 y x"), None, mean=(0, 0, 0), std=(1, 1, 1))
     size = [9 * p if name == axis else p for name in "zyx"]  # nine tokens along the tube; the one in the middle
@@ -321,7 +321,7 @@ for reading in readings:
     basis = basis[:, strength > 1e-9]
     left[reading] = kernels @ basis @ basis.T
     kept_share[reading] = (left[reading].square().sum() / kernels.square().sum()).item()
-    config = nkd.TubeConfig(reading=reading, mode="instead", axes="z")
+    config = nkd.TubeConfig(reading=reading, role="instead", axes="z")
     embed = nkd.DeformableTubularEmbed(len(kernels), token=(p, p, p), config=config)
     embed.load_kernel(source.weight, source.bias, mean=teacher.mean, std=teacher.std)
     with torch.no_grad():
@@ -346,7 +346,7 @@ channel = int(kernels.square().sum(1).argmax())
 figure, axes = plt.subplots(2, 5, figsize=(11.5, 4.9), height_ratios=(1, 1.2), layout="constrained")
 for (above, below), reading in zip(axes.T[1:], readings, strict=True):
     embed = nkd.DeformableTubularEmbed(
-        1, token=(p, p, p), config=nkd.TubeConfig(reading=reading, mode="instead", axes="x")
+        1, token=(p, p, p), config=nkd.TubeConfig(reading=reading, role="instead", axes="x")
     )
     torch.nn.init.constant_(embed.views[0].head.bias, 0.4)  # a bow: every step is slope * tanh(0.4)
     with torch.no_grad():
@@ -538,7 +538,7 @@ assert error[15] == 3 and error[20:].median() < 0.5
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 for inflation in ("center", "average"):
-    config = nkd.TubeConfig(mode="instead", inflation=inflation)
+    config = nkd.TubeConfig(role="instead", inflation=inflation)
     embed = nkd.DeformableTubularEmbed(len(kernels), token=(p, p, p), config=config)
     embed.load_kernel(source.weight, source.bias, mean=teacher.mean, std=teacher.std)
     embed(images[:1]).square().mean().backward()
@@ -554,7 +554,7 @@ for inflation in ("center", "average"):
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-embed = nkd.DeformableTubularEmbed(1, token=(4, 8, 8), config=nkd.TubeConfig(reading="literal", mode="instead"))
+embed = nkd.DeformableTubularEmbed(1, token=(4, 8, 8), config=nkd.TubeConfig(reading="literal", role="instead"))
 for number, view in enumerate(embed.views):
     size = (16, 48, 48)
     with torch.no_grad():

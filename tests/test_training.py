@@ -318,7 +318,7 @@ def test_a_model_without_window_needs_a_crop(samples, tmp_path):
 
 
 def test_a_trained_segmenter_is_saved_with_its_threshold(samples, tmp_path):
-    model = NeuronSegmenter.from_scratch(dim=24, depth=2, heads=2, width=8, window=(8, 16, 16), taps=(0, 1))
+    model = NeuronSegmenter.from_scratch(dim=24, depth=2, heads=2, width=8, window=(8, 16, 16), blocks=(0, 1))
     config = replace(SETTINGS, crop=None, steps=2, lr=1e-2)
     result = train(model, *samples, tmp_path / "run", config=config, progress=False)
     again = NeuronSegmenter.from_pretrained(model.save_pretrained(tmp_path / "model"))

@@ -43,7 +43,7 @@ class DistillConfig:
 
     Parameters
     ----------
-    taps
+    blocks
         Pairs (student's block, teacher's block), from 0. By default the blocks that the student's decoder sees,
         each against the same block where the student was inflated from a teacher, else against the teacher's block
         at the same share of its depth.
@@ -66,7 +66,7 @@ class DistillConfig:
         Most tokens of a volume whose similarities are compared: memory grows with the square. Drawn by step.
     """
 
-    taps: tuple[tuple[int, int], ...] | None = None
+    blocks: tuple[tuple[int, int], ...] | None = None
     views: tuple[str, ...] = tuple(AXES)
     magnification: float | None = None
     slices: int | None = 2
@@ -82,8 +82,8 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         """Check the choices; what concerns the views is checked where they are made."""
-        if self.taps is not None:
-            object.__setattr__(self, "taps", tuple((int(s), int(t)) for s, t in self.taps))
+        if self.blocks is not None:
+            object.__setattr__(self, "blocks", tuple((int(s), int(t)) for s, t in self.blocks))
         object.__setattr__(self, "views", tuple(self.views))
         for name in ("cosine", "mse", "gram", "weight"):
             if not getattr(self, name) >= 0:
@@ -129,7 +129,7 @@ class Distillation(FrozenTeacher):
     Raises
     ------
     ValueError
-        If a block in ``config.taps`` does not exist, or widths differ and ``config.project`` forbids a projection.
+        If a block in ``config.blocks`` does not exist, or widths differ and ``config.project`` forbids a projection.
 
     Examples
     --------
@@ -147,10 +147,10 @@ class Distillation(FrozenTeacher):
         cache: str | os.PathLike[str] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        taps = _default_taps(teacher, student) if config.taps is None else config.taps
+        blocks = _default_blocks(teacher, student) if config.blocks is None else config.blocks
         depths = student.config.vit.depth, len(teacher.vit.blocks)
-        if not taps or any(not (0 <= s < depths[0] and 0 <= t < depths[1]) for s, t in taps):
-            raise ValueError(f"taps are {taps}; student and teacher have {depths} blocks, counted from 0")
+        if not blocks or any(not (0 <= s < depths[0] and 0 <= t < depths[1]) for s, t in blocks):
+            raise ValueError(f"blocks are {blocks}; student and teacher have {depths} blocks, counted from 0")
         widths = student.config.vit.dim, teacher.vit.embed_dim
         project = widths[0] != widths[1] if config.project is None else config.project
         if widths[0] != widths[1] and not project and config.cosine + config.mse:
@@ -160,33 +160,33 @@ class Distillation(FrozenTeacher):
             _projection(*widths, generator, bias=not config.subtract_mean)
             if project and config.cosine + config.mse
             else nn.Identity()
-            for _ in taps
+            for _ in blocks
         )
         super().__init__(teacher, projections)
-        self.config, self.token, self.taps = config, student.config.token, taps
+        self.config, self.token, self.blocks = config, student.config.token, blocks
         self.source = str(teacher.source)
-        seen = (self.source, self.token, self.taps, config.views, config.magnification, config.slices)
+        seen = (self.source, self.token, self.blocks, config.views, config.magnification, config.slices)
         self.cache = None if cache is None else TokenCache(cache, settings=str(seen))
 
     def settings(self) -> dict[str, Any]:
         """Return what a resumed run must have alike, the teacher by its source in words."""
-        return asdict(self.config) | {"taps": self.taps, "teacher": self.source}
+        return asdict(self.config) | {"blocks": self.blocks, "teacher": self.source}
 
     @torch.no_grad()
     def targets(self, volume: Tensor) -> list[Tensor]:
-        """Return the teacher's tokens ``b d z y x`` of a volume ``b 1 z y x``, one map per pair of taps."""
+        """Return the teacher's tokens ``b d z y x`` of a volume ``b 1 z y x``, one map per pair of blocks."""
 
         def look(padded: Tensor) -> list[Tensor]:
-            blocks = sorted({tap for _, tap in self.taps})
+            theirs = sorted({block for _, block in self.blocks})
             settings = {name: getattr(self.config, name) for name in ("views", "magnification", "slices")}
-            maps = multi_view_tokens(self.teacher, padded, token=self.token, taps=blocks, **settings)
-            return [maps[blocks.index(tap)] for _, tap in self.taps]
+            maps = multi_view_tokens(self.teacher, padded, token=self.token, blocks=theirs, **settings)
+            return [maps[theirs.index(block)] for _, block in self.blocks]
 
         padded = pad_to_tokens(volume, self.token)
         return look(padded) if self.cache is None else self.cache(padded, look)
 
     def compare(self, student: list[Tensor], teacher: list[Tensor], *, step: int = 0) -> tuple[Tensor, dict]:
-        """Compare the maps ``b d z y x`` and ``b e z y x`` of each pair of taps; ``step`` as in :meth:`forward`.
+        """Compare the maps ``b d z y x`` and ``b e z y x`` of each pair of blocks; ``step`` as in :meth:`forward`.
 
         Returns the weighted sum of the losses (without the schedule), and each one's mean over the pairs, detached.
         """
@@ -211,26 +211,26 @@ class Distillation(FrozenTeacher):
     def forward(
         self, model: NeuronSegmenter, volume: Tensor, *, step: int
     ) -> tuple[Tensor, Tensor, dict[str, Tensor | float]]:
-        """Run the student, which needs ``forward_with_tokens(volume, taps)``, and compare it with the teacher.
+        """Run the student, which needs ``forward_with_tokens(volume, blocks)``, and compare it with the teacher.
 
         See :class:`neurokd.training.frozen.FrozenTeacher`; the weight of the step is recorded, too.
         """
         weight = self.config.weight_at(step)
         if weight == 0:
             return model(volume), volume.new_zeros(()), {"distill_weight": 0.0}
-        logits, maps = model.forward_with_tokens(volume, [tap for tap, _ in self.taps])
+        logits, maps = model.forward_with_tokens(volume, [block for block, _ in self.blocks])
         value, parts = self.compare(maps, self.targets(volume), step=step)
         record = {f"distill_{name}": part for name, part in parts.items()}
         return logits, weight * value, record | {"distill_weight": weight}
 
 
-def _default_taps(teacher: Teacher, student: NeuronSegmenter) -> tuple[tuple[int, int], ...]:
+def _default_blocks(teacher: Teacher, student: NeuronSegmenter) -> tuple[tuple[int, int], ...]:
     """Pair the blocks that the student's decoder sees with blocks of the teacher, see :class:`DistillConfig`."""
-    ours = student.config.taps
+    ours = student.config.blocks
     if student.config.inflation != "scratch":
-        return tuple((tap, tap) for tap in ours)
+        return tuple((block, block) for block in ours)
     ratio = len(teacher.vit.blocks) / student.config.vit.depth
-    return tuple((tap, max(0, round((tap + 1) * ratio) - 1)) for tap in ours)
+    return tuple((block, max(0, round((block + 1) * ratio) - 1)) for block in ours)
 
 
 def _projection(dim: int, onto: int, generator: torch.Generator | None, *, bias: bool) -> nn.Sequential:

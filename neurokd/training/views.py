@@ -34,8 +34,8 @@ class SliceTeacher(Protocol):
     patch: tuple[int, int]
     """Patch size (y, x) in pixels."""
 
-    def feature_maps(self, images: Tensor, taps: Sequence[int]) -> list[Tensor]:
-        """Map grey images ``b 1 y x`` in [0, 1] to one ``b d y x`` per tap on the grid of patches."""
+    def feature_maps(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Map grey images ``b 1 y x`` in [0, 1] to one ``b d y x`` per block on the grid of patches."""
 
 
 def patches_per_token(token: int, patch: int, magnification: float | None) -> int:
@@ -58,7 +58,7 @@ def multi_view_tokens(
     volume: Tensor,
     *,
     token: tuple[int, int, int],
-    taps: Sequence[int],
+    blocks: Sequence[int],
     views: Sequence[str] = AXES,
     magnification: float | None = None,
     slices: int | None = 2,
@@ -73,7 +73,7 @@ def multi_view_tokens(
         ``b 1 z y x`` in [0, 1], whole tokens along each axis.
     token
         Voxels (z, y, x) of a student's token.
-    taps
+    blocks
         Blocks of the teacher, from 0.
     views
         Axes across which slices are taken, some of ``"z"``, ``"y"``, ``"x"``; their tokens are averaged.
@@ -87,7 +87,7 @@ def multi_view_tokens(
     Returns
     -------
     list of Tensor
-        One ``b d z y x`` per tap on the grid of tokens, unnormalised. A volume's tokens do not depend on the others
+        One ``b d z y x`` per block on the grid of tokens, unnormalised. A volume's tokens do not depend on the others
         in its batch: volumes are shown to the teacher one by one, which also bounds the memory.
 
     Raises
@@ -97,7 +97,7 @@ def multi_view_tokens(
 
     Examples
     --------
-    >>> maps = multi_view_tokens(teacher, torch.rand(1, 1, 16, 96, 96), token=(4, 8, 8), taps=[5, 11])
+    >>> maps = multi_view_tokens(teacher, torch.rand(1, 1, 16, 96, 96), token=(4, 8, 8), blocks=[5, 11])
     >>> [tuple(m.shape) for m in maps]  # a ViT-S is 384 wide
     [(1, 384, 4, 12, 12), (1, 384, 4, 12, 12)]
     """
@@ -114,7 +114,7 @@ def multi_view_tokens(
         raise ValueError(f"slices is {slices}; it must be at least 1, or None for all")
     one_by_one = []
     for one in volume.split(1):
-        seen = [_one_view(teacher, one, axis, token, taps, magnification, slices) for axis in views]
+        seen = [_one_view(teacher, one, axis, token, blocks, magnification, slices) for axis in views]
         one_by_one.append([torch.stack(maps).mean(0) for maps in zip(*seen, strict=True)])
     return [torch.cat(maps) for maps in zip(*one_by_one, strict=True)]
 
@@ -124,7 +124,7 @@ def _one_view(
     volume: Tensor,
     across: str,
     token: tuple[int, int, int],
-    taps: Sequence[int],
+    blocks: Sequence[int],
     magnification: float | None,
     slices: int | None,
 ) -> list[Tensor]:
@@ -145,7 +145,7 @@ def _one_view(
     grid = {across: sizes[across] // voxels[across]}
     return [
         reduce(m, f"({across} n) d ({rows} i) ({columns} j) -> 1 d z y x", "mean", **grid, i=patches[0], j=patches[1])
-        for m in teacher.feature_maps(images, taps)
+        for m in teacher.feature_maps(images, blocks)
     ]
 
 
@@ -188,7 +188,7 @@ class TokenCache:
         Returns
         -------
         list of Tensor
-            One ``b d z y x`` per tap.
+            One ``b d z y x`` per block.
         """
         from safetensors.torch import load_file, save_file
 
