@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[1]
 STILL_TO_DO = (
     "models/",
     "training/",
-    "viz/",
     "data/annotation.py",
     "data/camera.py",
     "data/datasets.py",
