@@ -21,18 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Folders and files of neurokd/ with findings; this list only gets shorter.
 STILL_TO_DO = (
     "models/",
-    "training/",
     "viz/",
-    "data/annotation.py",
-    "data/camera.py",
-    "data/datasets.py",
-    "data/growth.py",
-    "data/intensity.py",
-    "data/microscope.py",
-    "data/rasterise.py",
-    "data/repair.py",
-    "data/scene.py",
-    "data/volume.py",
 )
 VERBS = """
 Add Apply Attend Blend Blur Bring Build Call Carry Cast Change Check Choose Close Colour Compare Compute

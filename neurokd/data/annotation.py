@@ -2,8 +2,8 @@
 
     labels z y x --sparse_annotation--> mask, known --Sample--> Patches, train, evaluate_samples
 
-A stack is seldom annotated as a whole. Often somebody draws every neurite in a few slices and leaves the rest.
-The rest is not background. Nobody looked at it, so training and scores ignore it.
+A stack is seldom annotated as a whole. Often somebody draws every neurite in a few slices and leaves the
+rest. The rest is not background. Nobody looked at it, so training and scores ignore it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def sparse_annotation(
 
 
 def check_known(known: ArrayLike, *, shape: tuple[int, ...], name: str = "known") -> NDArray[np.bool_]:
-    """Return `known` as an array; raise ``ValueError`` unless it is boolean, has that shape and holds a True."""
+    """Return `known` as an array; ``ValueError`` unless it is boolean, has that shape and holds a True."""
     array, shape = np.asarray(known), tuple(shape)
     if array.dtype != bool or array.shape != shape:
         raise ValueError(f"{name} must be boolean of shape {shape}, got {array.dtype} of {array.shape}")

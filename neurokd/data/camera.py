@@ -1,6 +1,6 @@
 """The camera of a drawn scene turns the light of neurites into a raw stack.
 
-    light ─► + blobs, vessels, sheets ─► blur, glow ─► + background ─► shading ─► noise ─► defects ─► grey values
+    light ─► + blobs, vessels, sheets ─► blur, glow ─► + background ─► shading ─► noise ─► defects ─► greys
 
 Optics, background, detector and defects are drawn anew for each image. Only :class:`neurokd.data.scene.Scene`
 calls this module. :func:`neurokd.data.microscope.render` is the calibrated fly microscope.
@@ -90,7 +90,7 @@ def photograph(
     return mask, _grey_values(volume, hidden, rng), known & ~(mask & hidden)
 
 
-def smooth_noise(shape: Sequence[int], rng: np.random.Generator, sigma: Sequence[float]) -> Grey:
+def smooth_noise(shape: Sequence[int], rng: np.random.Generator, sigma: Sequence[float] | NDArray) -> Grey:
     """Draw Gaussian noise of unit variance, blurred by `sigma` voxels (z, y, x)."""
     # A blurred field needs no finer grid than half a sigma, so it is drawn coarsely and enlarged.
     step = np.maximum(np.asarray(sigma) / 2, 1.0)
@@ -120,7 +120,9 @@ def _texture(shape: Sequence[int], rng: np.random.Generator, unit: NDArray[np.fl
         return np.ones(shape, dtype=np.float32)
     if kind < 0.75:
         sizes = [s for s in (2, 5, 12, 30) if rng.random() < 0.6] or [8]
-        cloud = sum(rng.uniform(0.1, 1) * s**0.3 * smooth_noise(shape, rng, s / unit) for s in sizes)
+        cloud = np.zeros(shape, dtype=np.float32)
+        for s in sizes:  # noise of several grain sizes
+            cloud += rng.uniform(0.1, 1) * s**0.3 * smooth_noise(shape, rng, s / unit)
         return np.exp(rng.uniform(0.05, 0.6) * cloud / max(float(cloud.std()), 1e-6)).astype(np.float32)
     field = smooth_noise(shape, rng, log_uniform(rng, (6.0, 25.0)) / unit)
     regions = np.where(field > rng.normal(), 1.0, rng.uniform(0.1, 0.8)).astype(np.float32)
@@ -145,7 +147,13 @@ def _detected(expected: Grey, noise: float, level: float, rng: np.random.Generat
     return volume
 
 
-def _defects(volume: Grey, mask: Mask, known: Mask, rng: np.random.Generator, world: World) -> tuple[Grey, Mask, Mask]:
+def _defects(
+    volume: Grey,
+    mask: Mask,
+    known: Mask,
+    rng: np.random.Generator,
+    world: World,
+) -> tuple[Grey, Mask, Mask]:
     """Lose, double, shift and stripe slices, and add hot and dead voxels."""
     bad = rng.random(5) < world.defects
     slices = len(volume)
@@ -171,9 +179,10 @@ def _defects(volume: Grey, mask: Mask, known: Mask, rng: np.random.Generator, wo
 def _cut(
     volume: Grey, mask: Mask, rng: np.random.Generator, world: World, unit: NDArray[np.float64]
 ) -> tuple[Grey, Mask]:
-    """Cut off the dark voxels, or all voxels outside boxes around the neurites.
+    """Cut off dark voxels, voxels outside boxes around the neurites, both or nothing.
 
-    Returns the volume with -inf where it was cut off, and the neighbourhoods in which almost nothing was left.
+    Returns the volume with -inf where it was cut off, and the dark voxels with almost nothing left around
+    them.
     """
     removed = np.zeros(volume.shape, dtype=bool)
     if rng.random() < world.cut:

@@ -3,8 +3,8 @@
     simulated_neurons, fly_neuron --> [Sample, ...] --split_by_source--> train, validation, test
                                                     train --> Patches --> {"image", "mask", "known"}: 1 z y x
 
-A random split of crops leaks: two crops of one stack share its background, its noise and often its neurites. So
-whole *sources* are split (a source is the stack that a sample was cut from), never single samples.
+A random split of crops leaks: two crops of one stack share its background, its noise and often its neurites.
+So whole *sources* are split (a source is the stack that a sample was cut from), never single samples.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class Sample:
     source
         Stack that the sample was cut from, by default its own name. `split_by_source` keeps sources whole.
     known
-        Voxels ``z y x`` that somebody looked at, boolean; None means all. Training and scores ignore the others.
-        See :func:`neurokd.data.annotation.sparse_annotation`.
+        Voxels ``z y x`` that somebody looked at, boolean; None means all. Training and scores ignore the
+        others. See :func:`neurokd.data.annotation.sparse_annotation`.
 
     Raises
     ------
     ValueError
-        If `mask` or `known` has another shape than `volume`, or `known` is not boolean, holds no True, or comes
-        without a mask.
+        If `mask` or `known` has another shape than `volume`, or `known` is not boolean, holds no True, or
+        comes without a mask.
     """
 
     name: str
@@ -90,8 +90,8 @@ class Sample:
     def __post_init__(self) -> None:
         if self.mask is not None and np.shape(self.mask) != np.shape(self.volume):
             raise ValueError(
-                f"the mask of sample {self.name!r} must have the shape of its volume, {np.shape(self.volume)}, "
-                f"got {np.shape(self.mask)}"
+                f"the mask of sample {self.name!r} must have the shape of its volume, "
+                f"{np.shape(self.volume)}, got {np.shape(self.mask)}"
             )
         if self.known is not None:
             if self.mask is None:
@@ -112,8 +112,8 @@ def simulated_neurons(
 ) -> list[Sample]:
     """Grow and image `n` neurons; neuron i of a seed does not depend on `n`.
 
-    By default these are fly neurons, and one microscope imitates the Janelia set of BigNeuron. With `draw`, each
-    volume is a new scene: other neurons, other voxels, another microscope.
+    By default these are fly neurons, and one microscope imitates the Janelia set of BigNeuron. With `draw`,
+    each volume is a new scene: other neurons, other voxels, another microscope.
 
     Parameters
     ----------
@@ -131,8 +131,8 @@ def simulated_neurons(
     Returns
     -------
     list of Sample
-        Samples with volume, true mask and tree; the tree is None if there are several neurons. Each sample is its
-        own source.
+        Samples with volume, true mask and tree; the tree is None if there are several neurons. Each sample is
+        its own source.
 
     Raises
     ------
@@ -155,8 +155,8 @@ def drawn_scenes(
 ) -> list[Scene]:
     """Draw `n` scenes to train on; scene i of a seed does not depend on `n`.
 
-    :func:`neurokd.training.loop.train` takes scenes in place of samples, or together with samples. Each crop of a
-    scene is imaged under a newly drawn microscope.
+    :func:`neurokd.training.loop.train` takes scenes in place of samples, or together with samples. Each crop
+    of a scene is imaged under a newly drawn microscope.
 
     Parameters
     ----------
@@ -232,7 +232,8 @@ def split_by_source(
     if len(sources) < np.count_nonzero(shares):
         least = np.count_nonzero(shares)
         raise ValueError(f"samples must come from at least {least} sources, got {len(sources)}: {sources}")
-    # Each part with a share gets one source. Each further source goes to the part that is furthest below its share.
+    # Each part with a share gets one source. Each further source goes to the part that is furthest below its
+    # share.
     counts = (shares > 0).astype(int)
     while counts.sum() < len(sources):
         counts[np.argmax(shares * len(sources) - counts)] += 1
@@ -245,9 +246,9 @@ def split_by_source(
 def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> tuple[Sample, Sample]:
     """Cut one annotated stack in two, for training and validation, if there is no second neuron.
 
-    The cut is perpendicular to the axis along which the neuron is longest. Both parts show the same neuron and
-    background, so the score on the second part is higher than on another stack. If you have two neurons, use
-    `split_by_source`.
+    The cut is perpendicular to the axis along which the neuron is longest. Both parts show the same neuron
+    and background, so scores on the second part are too good. If you have two neurons,
+    use `split_by_source`.
 
     Parameters
     ----------
@@ -294,7 +295,8 @@ def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> t
         arrays = {"volume": sample.volume[region], "mask": sample.mask[region]}
         if sample.known is not None:
             arrays["known"] = sample.known[region]
-        parts.append(replace(sample, name=f"{sample.name} ({name} part along {'zyx'[axis]})", tree=None, **arrays))
+        name = f"{sample.name} ({name} part along {'zyx'[axis]})"
+        parts.append(replace(sample, name=name, tree=None, **arrays))
     return parts[0], parts[1]
 
 
@@ -305,8 +307,8 @@ def fly_neuron() -> Sample:
     (Rivulet2, all radii 1), not a person.** So a score against it is "agreement with an automatic trace", not
     accuracy. The voxel size is not stated, so `spacing` is None. There is no mask.
 
-    The files are looked for in ``$NEUROKD_DATA/real``, then in the user's cache. Otherwise they are downloaded
-    (130 kB, checked by SHA-256).
+    The files are looked for in ``$NEUROKD_DATA/real``, then in the user's cache. Otherwise they are
+    downloaded (130 kB, checked by SHA-256).
 
     Returns
     -------
@@ -341,8 +343,8 @@ def fly_neuron() -> Sample:
         raise FileNotFoundError(
             f"the fly neuron is not in NEUROKD_DATA ({folder or 'not set'}), not in the cache ({cache}), and "
             f"could not be downloaded ({type(cause).__name__}: {cause}). Either go online once; or copy "
-            "test.tif.zip and test-expected.swc of RivuletStudio/rivuletpy into the cache; or set NEUROKD_DATA "
-            "to a folder that has real/rivulet_fly_full.tif and real/rivulet_fly_full.swc"
+            "test.tif.zip and test-expected.swc of RivuletStudio/rivuletpy into the cache; or set "
+            "NEUROKD_DATA to a folder that has real/rivulet_fly_full.tif and real/rivulet_fly_full.swc"
         ) from error
     with zipfile.ZipFile(packed) as archive:
         volume = tifffile.imread(io.BytesIO(archive.read("test.tif")))

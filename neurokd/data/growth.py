@@ -1,16 +1,17 @@
 """A growth model of fly neurons. Training on them needs no files, and the truth is known exactly.
 
-A fly neuron has one thin primary neurite. The soma sits at its end, a tract runs from there through the brain, and
-one or more arbors of fine branches leave the tract.
+A fly neuron has one thin primary neurite. The soma sits at its end, a tract runs from there through the
+brain, and one or more arbors of fine branches leave the tract.
 
     soma o-----.
                 `----------<  arbor  >-------<< arbor >>
                    tract
 
-Arbors grow as in Cuntz et al. 2010 (doi:10.1371/journal.pcbi.1000877). Target points fill a cloud. Each point is
-joined to the tree where the new cable plus a share of the path back to the soma is shortest. Here the points come
-one after the other in random order, so the first branches are the long ones. The defaults are calibrated on the gold
-reconstructions of the Janelia FlyLight neurons of BigNeuron's gold166; tests/test_simulate.py lists their quartiles.
+Arbors grow as in Cuntz et al. 2010 (doi:10.1371/journal.pcbi.1000877). Target points fill a cloud. Each point
+is joined to the tree where the new cable plus a share of the path back to the soma is shortest. Here the
+points come one after the other in random order, so the first branches are the long ones. The defaults are
+calibrated on the gold reconstructions of the Janelia FlyLight neurons of BigNeuron's gold166;
+tests/test_simulate.py lists their quartiles.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Growth:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, world: World = World()) -> Growth:
-        """Draw the settings of one neuron: few or many tips, straight or winding, with a thick or a thin trunk.
+        """Draw settings of one neuron: few or many tips, straight or winding, with a thick or thin trunk.
 
         Parameters
         ----------
@@ -178,7 +179,8 @@ class _Sprout:
         self, target: NDArray[np.float64], rng: np.random.Generator, *, wiggle: float, balance: float
     ) -> None:
         """Grow a branch to `target` from the node where it costs least; at a tip, the tip gets longer."""
-        # Cost of Cuntz et al.: new cable plus a share of the path to the soma. Bare nodes and branch points are closed.
+        # Cost of Cuntz et al.: new cable plus a share of the path to the soma. Bare nodes and branch points
+        # are closed.
         cost = np.linalg.norm(self.xyz - target, axis=1) + balance * self.path
         cost[: self.first] = np.inf
         cost[self.children > 1] = np.inf
@@ -222,7 +224,8 @@ def _targets(
         direction /= np.linalg.norm(direction)
         stretch = rng.uniform(1.0, growth.elongation)
         size = reach * max(1.0, part * tips) ** (1 / 3)
-        clouds.append((tract[node], direction, stretch, size / stretch ** (1 / 3)))  # stretching keeps the volume
+        # Stretching keeps the volume of a cloud.
+        clouds.append((tract[node], direction, stretch, size / stretch ** (1 / 3)))
     while True:
         centre, direction, stretch, size = clouds[rng.choice(count, p=share)]
         point = rng.normal(size=3)

@@ -4,9 +4,9 @@
     raw  ---------|-------|------- noise -------- neurites ----|----- soma, hot voxels
     scaled        0       0                                    1
 
-Black and white must not depend on single voxels or on how much of the stack is empty. So hot and dead voxels are
-replaced, and the fill (zeros around a cut-out neuron, the border of a rotated stack) is left out. The mode of the
-background gives its level. The voxels below the mode, which hold no neurites, give its noise.
+Black and white must not depend on single voxels or on how much of the stack is empty. So hot and dead voxels
+are replaced, and the fill (zeros around a cut-out neuron, the border of a rotated stack) is left out. The
+mode of the background gives its level. The voxels below the mode, which hold no neurites, give its noise.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class IntensityScale:
 
     Examples
     --------
-    A stack that does not fit into memory is read twice, here in two blocks of 50 slices. The second time, each
-    block has a margin of two slices:
+    A stack that does not fit into memory is read twice, here in two blocks of 50 slices. The second time,
+    each block has a margin of two slices:
 
     >>> count = Histogram.from_volume
     >>> draft = IntensityScale.from_histogram(count(stack[:50]) + count(stack[50:]))
@@ -89,12 +89,13 @@ class IntensityScale:
     def from_histogram(cls, histogram: Histogram) -> IntensityScale:
         """Find the scale in the histogram of a whole stack whose hot and dead voxels were replaced.
 
-        The mode of the voxels above the fill is the level of the background. The median distance of the voxels
-        below the mode gives its standard deviation. Black is three standard deviations below the level. White is
-        the 99.95th percentile, within two bounds. White is at most eight times as far above the level as the
-        median signal (signal: all above 5 standard deviations), so that a bright soma does not make the neurites
-        dark. White is at least 10 standard deviations above the level, so that noise alone does not look bright.
-        If no background is left, black is the fill. Raises ``ValueError`` if all voxels are equal.
+        The mode of the voxels above the fill is the level of the background. The median distance of the
+        voxels below the mode gives its standard deviation. Black is three standard deviations below the
+        level. White is the 99.95th percentile, within two bounds. White is at most eight times as far above
+        the level as the median signal (signal: all above 5 standard deviations), so that a bright soma does
+        not make the neurites dark. White is at least 10 standard deviations above the level, so that noise
+        alone does not look bright. If no background is left, black is the fill. Raises ``ValueError`` if all
+        voxels are equal.
         """
         if len(histogram.bins) == 1:
             raise ValueError(f"volume is constant: every voxel is {histogram.quantile(1):g}")
@@ -127,8 +128,8 @@ class IntensityScale:
 def scale_intensity(volume: ArrayLike, *, scale: IntensityScale | None = None) -> NDArray[np.float32]:
     """Scale intensities to [0, 1]; training and inference both use this function.
 
-    Hot and dead voxels are replaced (:func:`repair_voxels`). The result does not depend on an offset or a gain of
-    the whole stack, on its type, or on a border. The fill becomes 0.
+    Hot and dead voxels are replaced (:func:`repair_voxels`). The result does not depend on an offset or a
+    gain of the whole stack, on its type, or on a border. The fill becomes 0.
 
     Parameters
     ----------
@@ -160,8 +161,8 @@ def _split_fill(histogram: Histogram) -> tuple[float | None, Histogram]:
     """Return the fill of a histogram (or None) and the histogram of all values above it.
 
     The fill is a value that many voxels have, while the next higher value is rare and at most one voxel in a
-    thousand is lower. There may be two fills: a border (at least 1 % of the voxels) and, above it, a background
-    that was set to zero (at least 10 %).
+    thousand is lower. There may be two fills: a border (at least 1 % of the voxels) and, above it, a
+    background that was set to zero (at least 10 %).
     """
     fill, rest = None, histogram
     for share in (0.01, 0.1):
@@ -177,7 +178,7 @@ def _split_fill(histogram: Histogram) -> tuple[float | None, Histogram]:
 
 
 def _step(histogram: Histogram) -> float:
-    """Return the smallest distance of two values (in integer stacks a grey level); 0 if there is one value."""
+    """Return the smallest distance of two values (a grey level in integer stacks); 0 for one value."""
     return float(np.diff(histogram.values).min()) if len(histogram.bins) > 1 else 0.0
 
 
@@ -192,8 +193,8 @@ def _background(histogram: Histogram) -> tuple[float, float]:
 def _mode(values: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
     """Return the mode: the median of the densest eighth of the voxels, found by halving three times.
 
-    Each time, the shortest interval that holds half of the voxels is kept (the half-sample mode). This needs no
-    bin width, so a gain or an offset of the stack changes the mode by exactly that.
+    Each time, the shortest interval that holds half of the voxels is kept (the half-sample mode). This needs
+    no bin width, so a gain or an offset of the stack changes the mode by exactly that.
     """
     for _ in range(3):
         reached = np.concatenate([[0], np.cumsum(counts)])  # voxels below each value, and all of them

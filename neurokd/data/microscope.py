@@ -4,9 +4,9 @@
     fibres of other neurons              |--> blur --> + haze --> shot and read noise --> zero outside boxes
     blobs, vessel-like bits              |    (PSF)
 
-The stacks resemble the Janelia part of BigNeuron's gold166: almost all voxels are exactly zero, and only boxes
-around the neuron keep their background. The content of the boxes is hard for a local filter: other neurons are as
-bright as this one, and its label has gaps of some voxels in which the mask continues.
+The stacks resemble the Janelia part of BigNeuron's gold166: almost all voxels are exactly zero, and only
+boxes around the neuron keep their background. The content of the boxes is hard for a local filter: other
+neurons are as bright as this one, and its label has gaps of some voxels in which the mask continues.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Microscope:
     vessels, vessel_size, vessel_radius
         Share of the vessel-like filaments that is kept, in [0, 1]; their spacing and radius.
     haze, haze_contrast, haze_size
-        Lowest and highest background signal (drawn for each volume); the log standard deviation and the grain of
-        its texture.
+        Lowest and highest background signal (drawn for each volume); the log standard deviation and the grain
+        of its texture.
     glow, glow_sigma
         Share of the light that is out of focus, and the standard deviation of its blur.
     box
@@ -72,9 +72,9 @@ class Microscope:
 
     Notes
     -----
-    The defaults imitate the images of gold166; the best possible intensity threshold reaches a foreground Dice of
-    about 0.4. They are not fitted to an instrument. To simulate a domain shift, change them, for example
-    ``replace(Microscope(), photons=30.0)``.
+    The defaults imitate the images of gold166; the best possible intensity threshold reaches a foreground
+    Dice of about 0.4. They are not fitted to an instrument. To simulate a domain shift, change them, for
+    example ``replace(Microscope(), photons=30.0)``.
     """
 
     psf_sigma: tuple[float, float, float] = (0.55, 0.3, 0.3)
@@ -104,7 +104,8 @@ class Microscope:
         for name, value in vars(self).items():
             if not (np.asarray(value) >= 0).all():
                 raise ValueError(f"{name} must not be negative, got {value}")
-        for name in ("photons", "label_length", "blob_radius", "vessel_size", "vessel_radius", "haze_size", "box"):
+        lengths = ("label_length", "blob_radius", "vessel_size", "vessel_radius", "haze_size", "box")
+        for name in ("photons", *lengths):
             if not (np.asarray(getattr(self, name)) > 0).all():
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.vessels > 1:
@@ -126,7 +127,8 @@ class Microscope:
         Returns
         -------
         Microscope
-            Settings without fibres, because a :class:`neurokd.data.scene.Scene` has all neurites in its trees.
+            Settings without fibres, because a :class:`neurokd.data.scene.Scene` has all neurites in its
+            trees.
         """
         voxel = spacing[2]
         blur, glow = log_uniform(rng, world.blur), log_uniform(rng, world.glow_sigma)
@@ -282,8 +284,10 @@ def label_nodes(
     steps = _steps(tree, spacing)
     kept = np.exp(-steps / microscope.label_length)
     drift = rng.normal(size=len(tree))
-    gap = rng.uniform(*microscope.gap_length, len(tree)) * (rng.uniform(size=len(tree)) < microscope.gaps * steps)
-    # From the root outwards: drift is autoregressive with unit variance, `gap` is what is left of a gap at a node.
+    gap = rng.uniform(*microscope.gap_length, len(tree))
+    gap *= rng.uniform(size=len(tree)) < microscope.gaps * steps
+    # From the root outwards: drift is autoregressive with unit variance, `gap` is what is left of a gap at a
+    # node.
     for node in range(1, len(tree)):
         up = tree.parent[node]
         drift[node] = kept[node] * drift[up] + np.sqrt(1 - kept[node] ** 2) * drift[node]
@@ -340,7 +344,8 @@ def add_vessels(
     spacing: NDArray,
 ) -> None:
     """Add winding filaments."""
-    # Two smooth random fields are both zero on curves; a third field chooses which stretches of them are kept.
+    # Two smooth random fields are both zero on curves; a third field chooses which stretches of them are
+    # kept.
     a, b, where = (_field(boxes, rng, microscope.vessel_size / spacing) for _ in range(3))
     # The slope of the fields is 1 / (sqrt(2) size), so this width in values is the radius in µm.
     width = microscope.vessel_radius / microscope.vessel_size / np.sqrt(2)

@@ -27,8 +27,8 @@ def rasterise(
 ) -> NDArray[np.bool_]:
     """Return the voxels whose centres lie inside a tree, the union of its round cones.
 
-    A ball that moves from node to node while its radius changes linearly sweeps a round cone. Parts outside the
-    volume are cut off.
+    A ball that moves from node to node while its radius changes linearly sweeps a round cone. Parts outside
+    the volume are cut off.
 
     Parameters
     ----------
@@ -37,13 +37,14 @@ def rasterise(
     shape
         Size (z, y, x) of the volume in voxels.
     spacing
-        Voxel size (z, y, x) in the unit of the tree. A round neurite is then drawn round in µm, so it covers fewer
-        voxels along an axis with larger steps. None means that the tree is in voxels and the voxels are cubes.
+        Voxel size (z, y, x) in the unit of the tree. A round neurite is then drawn round in µm, so it covers
+        fewer voxels along an axis with larger steps. None means that the tree is in voxels and the voxels are
+        cubes.
     radius_scale
         Factor on all radii.
     min_radius
-        Smallest radius that is drawn, in the unit of the tree, after scaling. In cubic voxels, a neurite with a
-        radius of at least sqrt(3) / 2 = 0.87 voxels always covers voxel centres.
+        Smallest radius that is drawn, in the unit of the tree, after scaling. In cubic voxels, a neurite with
+        a radius of at least sqrt(3) / 2 = 0.87 voxels always covers voxel centres.
 
     Returns
     -------
@@ -91,8 +92,8 @@ def _draw_round_cone(
         axis = axis / length
         axial = z * axis[0] + y * axis[1] + x * axis[2]  # distance along the axis from `start`
         radial2 = np.maximum(distance2 - axial * axial, 0)  # squared distance from the axis
-        # A point is inside if it is inside any ball, t from `start`. The best ball is not the nearest but lies
-        # towards the thick end: it maximises r(t) - |p - c(t)|, with slope = dr / dt along the axis.
+        # A point is inside if it is inside any ball, t from `start`. The best ball is not the nearest but
+        # lies towards the thick end: it maximises r(t) - |p - c(t)|, with slope = dr / dt along the axis.
         slope = (r_end - r_start) / length
         if abs(slope) < 1:
             t = axial + np.sqrt(radial2) * (slope / np.sqrt(1 - slope * slope))

@@ -19,12 +19,12 @@ _FAR = 12  # standard deviations; estimated from 26 voxels, they can be as small
 def repair_voxels(volume: ArrayLike, *, low: float, high: float) -> NDArray:
     """Replace isolated hot and dead voxels, single or in pairs, by the median of their neighbours.
 
-    A voxel is hot if it lies 12 robust standard deviations above the median of its 26 neighbours, and no neighbour
-    reaches half of its height above that median. Two hot voxels may be neighbours: one neighbour may reach that
-    height if no other neighbour of that one does. Dead voxels are found in the same way below the median. A
-    neurite that is one voxel thick stays, because more of its voxels are bright. The result for a voxel depends
-    only on `low`, `high` and voxels at most two away. So a block with a margin of two voxels gives the same result
-    as the whole stack.
+    A voxel is hot if it lies 12 robust standard deviations above the median of its 26 neighbours, and no
+    neighbour reaches half of its height above that median. Two hot voxels may be neighbours: one neighbour
+    may reach that height if no other neighbour of that one does. Dead voxels are found in the same way below
+    the median. A neurite that is one voxel thick stays, because more of its voxels are bright. The result for
+    a voxel depends only on `low`, `high` and voxels at most two away. So a block with a margin of two voxels
+    gives the same result as the whole stack.
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ def repair_voxels(volume: ArrayLike, *, low: float, high: float) -> NDArray:
         If `volume` is not a volume.
     """
     volume, mended = check_volume(volume), None
-    for sign, suspect in ((1, volume > high), (-1, volume < low)):  # dead voxels are hot in the negative volume
+    # Dead voxels are hot in the negative of the volume.
+    for sign, suspect in ((1, volume > high), (-1, volume < low)):
         places = np.argwhere(suspect)
         for some in np.array_split(places, 1 + len(places) // 100_000):  # bounds the memory
             near = sign * _neighbours(volume, some)  # n 26

@@ -1,12 +1,12 @@
 """Scenes: neurons that are drawn once and imaged anew for every crop.
 
-    draw_scene(World) ──► trees ──► voxels of each neuron, and the node that lights each of them   (kept, a few MB)
-                                         │
-    scene.expose(rng, window) ───────────┴──► brightness ──► optics ──► background ──► camera ──► raw, mask, known
+    draw_scene(World) ──► trees ──► voxels of each neuron, and the node that lights each   (kept, a few MB)
+                                     │
+    scene.expose(rng, window) ───────┴──► brightness ──► optics ──► background ──► camera ──► raw, mask, known
 
-Growing neurons and finding their voxels takes long; imaging them is cheap. So a training run keeps its scenes and
-images each crop of a scene under a new microscope. All neurites are foreground: the network decides *whether* a voxel
-is neurite, and the tracer decides *which* neuron it belongs to.
+Growing neurons and finding their voxels takes long; imaging them is cheap. So a training run keeps its scenes
+and images each crop of a scene under a new microscope. All neurites are foreground: the network decides
+*whether* a voxel is neurite, and the tracer decides *which* neuron it belongs to.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Scene:
     def _inside(
         self, voxel: NDArray[np.int64], low: NDArray[np.int64], size: tuple[int, ...]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return which of the sorted flat indices `voxel` lie in a window, and their flat indices in the window."""
+        """Return which of the sorted flat indices `voxel` lie in a window, and their flat indices there."""
         plane = self.shape[1] * self.shape[2]  # indices are sorted, so the slices of the window are one range
         first, last = np.searchsorted(voxel, [low[0] * plane, (low[0] + size[0]) * plane])
         zyx = np.stack(np.unravel_index(voxel[first:last], self.shape)) - low[:, None]  # 3 n
@@ -205,7 +205,8 @@ def draw_scene(
         replace(neuron.tree, xyz=neuron.tree.xyz / np.array(spacing[::-1]), radius=neuron.tree.radius / mean)
         for neuron in lit
     )
-    return Scene(name, (shape[0], shape[1], shape[2]), spacing, trees, np.flatnonzero(mask), world, tuple(lit))
+    z, y, x = shape
+    return Scene(name, (z, y, x), spacing, trees, np.flatnonzero(mask), world, tuple(lit))
 
 
 def _neuron(rng: np.random.Generator, radius: float, room: Sequence[int], world: World) -> Tree:
@@ -259,7 +260,7 @@ def _uneven(tree: Tree, rng: np.random.Generator, world: World) -> Tree:
 
 
 def _draw(tree: Tree, shape: tuple[int, int, int], spacing: Spacing, factor: float) -> NDArray[np.bool_]:
-    """Return the voxels of a tree in µm, and the voxels on its centreline wherever it is thinner than a voxel."""
+    """Return the voxels of a tree in µm; those of its centreline are included even where it is thin."""
     drawn = rasterise(tree, shape, spacing=spacing, radius_scale=factor, min_radius=0.6 * spacing[2])
     centres = np.rint(tree.zyx / np.array(spacing)).astype(int)
     centres = centres[((centres >= 0) & (centres < np.array(shape))).all(axis=1)]
@@ -268,7 +269,7 @@ def _draw(tree: Tree, shape: tuple[int, int, int], spacing: Spacing, factor: flo
 
 
 def _light(tree: Tree, shape: tuple[int, int, int], spacing: Spacing, factor: float) -> _Lit:
-    """Return the voxels that a tree lights, each by its nearest node; thin neurites fill only part of a voxel."""
+    """Return the voxels that a tree lights, each by its nearest node; thin neurites give less light."""
     voxel = np.flatnonzero(_draw(tree, shape, spacing, factor))
     where = np.stack(np.unravel_index(voxel, shape), axis=1) * np.array(spacing)
     node = cKDTree(tree.zyx).query(where)[1]

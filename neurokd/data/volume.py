@@ -49,7 +49,12 @@ def check_volume(volume: ArrayLike, *, name: str = "volume") -> NDArray[Any]:
     return array
 
 
-def check_mask(mask: ArrayLike, *, shape: tuple[int, ...] | None = None, name: str = "mask") -> NDArray[np.bool_]:
+def check_mask(
+    mask: ArrayLike,
+    *,
+    shape: tuple[int, ...] | None = None,
+    name: str = "mask",
+) -> NDArray[np.bool_]:
     """Return a mask as booleans; this function defines what a mask is in the whole package.
 
     Parameters
@@ -104,7 +109,8 @@ def check_spacing(spacing: Sequence[float]) -> Spacing:
 def storable(volume: ArrayLike) -> NDArray[Any]:
     """Return the volume in a type that microscopy formats can store: uint8, uint16 or float32.
 
-    Masks become 0 and 255, floats become float32, other integers uint16. Raises ``ValueError`` if values do not fit.
+    Masks become 0 and 255, floats become float32, other integers uint16. Raises ``ValueError`` if values do
+    not fit.
     """
     data = check_volume(volume)
     if data.dtype == bool:
