@@ -118,8 +118,8 @@ def test_what_a_volume_gives_does_not_depend_on_its_batch(teacher):
         ({"token": (3, 8, 8)}, r"whole tokens of \(3, 8, 8\)"),
         ({"views": ("z", "z")}, "views"),
         ({"views": ("w",)}, "'w'"),
-        ({"magnification": 0}, "magnification is 0"),
-        ({"slices": 0}, "slices is 0"),
+        ({"magnification": 0}, "magnification must be positive or None, got 0"),
+        ({"slices": 0}, "slices must be at least 1, or None for all, got 0"),
     ],
 )
 def test_bad_views_are_named(options, message):
@@ -291,15 +291,15 @@ def test_cached_tokens_are_those_computed(teacher, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cosine": -1.0}, "cosine is -1"),
-        ({"cosine": 0.0, "gram": 0.0}, "all 0"),
+        ({"cosine": -1.0}, "cosine must not be negative, got -1"),
+        ({"cosine": 0.0, "gram": 0.0}, "must be positive, got 0 for all"),
         ({"schedule": "step"}, "'step'"),
-        ({"schedule": "linear"}, "steps is None"),
-        ({"steps": 9}, "steps is 9, but a constant weight"),
-        ({"gram_tokens": 1}, "gram_tokens is 1"),
-        ({"blocks": ((2, 6),)}, r"\(\(2, 6\),\).*\(3, 6\) blocks"),
+        ({"schedule": "linear"}, "steps must be at least 1 .*, got None"),
+        ({"steps": 9}, "steps must be None with schedule 'constant', got 9"),
+        ({"gram_tokens": 1}, "gram_tokens must be at least 2, got 1"),
+        ({"blocks": ((2, 6),)}, r"below \(3, 6\), got \(\(2, 6\),\)"),
         ({"blocks": ()}, "blocks"),
-        ({"project": False}, r"widths \(48, 192\)"),
+        ({"project": False}, r"project must be True .* got False with widths \(48, 192\)"),
     ],
 )
 def test_bad_settings_are_named(teacher, settings, message):

@@ -109,7 +109,7 @@ def test_types_that_tiff_lacks(tmp_path: Path) -> None:
     assert labels.dtype == np.uint16 and (labels == STACK.astype(int) * 257).all()
     assert read_volume(write_volume(tmp_path / "double.tif", STACK / 3)).dtype == np.float32
     for wrong in (STACK.astype(int) - 1000, STACK.astype(int) * 1000, STACK * 1e300):
-        with pytest.raises(ValueError, match="do not fit"):
+        with pytest.raises(ValueError, match=r"volume must fit (uint16|float32), got"):
             write_volume(tmp_path / "wrong.tif", wrong)
     with pytest.raises(ValueError, match="at least 2 voxels"):
         write_volume(tmp_path / "wrong.tif", STACK[:1])
@@ -263,8 +263,8 @@ def test_real_stack(real_stack: Path) -> None:
 def test_checks_say_what_is_wrong() -> None:
     for wrong, words in [
         (np.zeros((4, 4)), r"crop must have 3 axes \(z, y, x\), got 2: shape \(4, 4\)"),
-        (np.zeros((0, 4, 4)), "crop is empty"),
-        (np.full((2, 2, 2), np.nan), "crop has 8 voxels that are NaN or infinite"),
+        (np.zeros((0, 4, 4)), "crop must not be empty"),
+        (np.full((2, 2, 2), np.nan), "crop must be finite, got 8 voxels that are NaN or infinite"),
         (np.zeros((2, 2, 2), complex), "crop must hold real numbers"),
         (np.full((2, 2, 2), "a"), "crop must hold real numbers"),
     ]:
@@ -274,7 +274,7 @@ def test_checks_say_what_is_wrong() -> None:
         scale_intensity(np.full((2, 2, 2), 3))
     with pytest.raises(ValueError, match=r"crop must be boolean, .* got float64 with 0.14"):
         check_mask(np.linspace(0, 1, 8).reshape(2, 2, 2), name="crop")
-    with pytest.raises(ValueError, match=r"mask has shape \(2, 2, 2\), its volume \(4, 5, 6\)"):
+    with pytest.raises(ValueError, match=r"mask must have the shape of its volume, \(4, 5, 6\), got \(2, 2, 2\)"):
         check_mask(np.ones((2, 2, 2)), shape=STACK.shape)
     for spacing in ((1, 1), (1, 1, -1), (1, 1, np.inf), "abc", None):
         with pytest.raises(ValueError, match="spacing must be"):

@@ -250,11 +250,14 @@ def test_a_loss_gets_known_only_where_a_batch_has_unknown_voxels(samples, tmp_pa
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: replace(s, mask=None), "sample 'tube-2' has no mask"),
+        (lambda s: replace(s, mask=None), "sample 'tube-2' must have a mask, got None"),
         (lambda s: replace(s, mask=s.volume / 255), "mask of sample 'tube-2' must be boolean"),
-        (lambda s: replace(s, volume=np.where(s.mask, np.nan, s.volume)), "sample 'tube-2': volume has .* NaN"),
-        (lambda s: replace(s, volume=s.volume * 0), "sample 'tube-2': volume is constant"),
-        (lambda s: replace(s, mask=s.mask & False), "must have foreground|must hold foreground"),
+        (
+            lambda s: replace(s, volume=np.where(s.mask, np.nan, s.volume)),
+            "volume of sample 'tube-2' cannot be used: volume must be finite, got .* NaN",
+        ),
+        (lambda s: replace(s, volume=s.volume * 0), "volume of sample 'tube-2' cannot be used: volume is constant"),
+        (lambda s: replace(s, mask=s.mask & False), "must have foreground"),
         (lambda s: None, "no samples|at least one sample"),
     ],
 )

@@ -1,6 +1,6 @@
 """Check the rules of the package's dialect that ruff does not know: one line for each finding.
 
-    python tools/dialect.py                  check neurokd/, but for the files that are still to be done
+    python tools/dialect.py                  check neurokd/
     python tools/dialect.py FILE [FILE ...]  check these files
 
 - A function's docstring opens with one of `VERBS`; a dataclass describes its fields under "Parameters".
@@ -18,20 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Folders and files of neurokd/ with findings; this list only gets shorter.
-STILL_TO_DO = (
-    "training/",
-    "data/annotation.py",
-    "data/camera.py",
-    "data/datasets.py",
-    "data/growth.py",
-    "data/intensity.py",
-    "data/microscope.py",
-    "data/rasterise.py",
-    "data/repair.py",
-    "data/scene.py",
-    "data/volume.py",
-)
 VERBS = """
 Add Apply Attend Blend Blur Bring Build Call Carry Cast Change Check Choose Close Colour Compare Compute
 Convert Convolve Copy Count Cut Describe Divide Do Download Draw Drop Enlarge Estimate Evaluate Expand Fill
@@ -112,12 +98,7 @@ def _names(node: ast.AST) -> Iterator[str]:
 
 def main(files: list[str]) -> int:
     """Print all findings; return 1 if there are any."""
-    package = ROOT / "neurokd"
-    paths = [Path(file) for file in files] or [
-        path
-        for path in sorted(package.rglob("*.py"))
-        if not path.relative_to(package).as_posix().startswith(STILL_TO_DO)
-    ]
+    paths = [Path(file) for file in files] or sorted((ROOT / "neurokd").rglob("*.py"))
     found = [line for path in paths for line in findings(path)]
     print("\n".join(found), end="\n" if found else "")
     return int(bool(found))
