@@ -14,7 +14,7 @@ import neurokd as nkd
 import release
 from neurokd.models import storage
 
-SHIPPED = storage._RELEASED / "neurokd-tiny"
+SHIPPED = storage.RELEASED / "neurokd-tiny"
 
 
 def segmenter(seed=0, **options):
@@ -28,7 +28,7 @@ def segmenter(seed=0, **options):
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package with one released model, seen from a folder with nothing in it."""
-    monkeypatch.setattr(storage, "_RELEASED", tmp_path / "package")
+    monkeypatch.setattr(storage, "RELEASED", tmp_path / "package")
     segmenter().save_pretrained(tmp_path / "package" / "neurokd-tiny")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -19,13 +19,13 @@ from neurokd.models.config import SegmenterConfig
 
 __all__ = ["model_folder", "read_model", "released_models", "write_model"]
 
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
-_RELEASED = Path(__file__).parents[1] / "weights"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+RELEASED = Path(__file__).parents[1] / "weights"
 
 
 def released_models() -> list[str]:
     """Return the names of the models that come with the package."""
-    return sorted(path.parent.name for path in _RELEASED.glob(f"*/{_CONFIG}"))
+    return sorted(path.parent.name for path in RELEASED.glob(f"*/{CONFIG}"))
 
 
 def model_folder(name_or_folder: str | os.PathLike[str]) -> Path:
@@ -44,7 +44,7 @@ def model_folder(name_or_folder: str | os.PathLike[str]) -> Path:
             f"name_or_folder must not be both a released model and a path, got {name_or_folder!r} and "
             f"{folder.resolve()}; write './{folder}' for the latter, or rename it"
         )
-    return _RELEASED / folder
+    return RELEASED / folder
 
 
 def write_model(
@@ -54,19 +54,19 @@ def write_model(
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    if folder.exists() and not (overwrite and {p.name for p in folder.iterdir()} <= {_CONFIG, _WEIGHTS}):
+    if folder.exists() and not (overwrite and {p.name for p in folder.iterdir()} <= {CONFIG, WEIGHTS}):
         raise FileExistsError(
             f"folder must be new, or hold nothing but a model with overwrite=True, got {folder}, which exists"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        save_file({key: value.contiguous().cpu() for key, value in state.items()}, temporary / _WEIGHTS)
-        (temporary / _CONFIG).write_text(json.dumps(asdict(config), indent=1) + "\n")
+        save_file({key: value.contiguous().cpu() for key, value in state.items()}, temporary / WEIGHTS)
+        (temporary / CONFIG).write_text(json.dumps(asdict(config), indent=1) + "\n")
         if folder.exists():
             shutil.rmtree(folder)
         temporary.chmod(0o755)  # only the owner may read temporary folders and what safetensors writes
-        (temporary / _WEIGHTS).chmod(0o644)
+        (temporary / WEIGHTS).chmod(0o644)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -78,20 +78,20 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[SegmenterConfig, dict[st
     from safetensors.torch import load_file
 
     folder = Path(folder)
-    for name in (_CONFIG, _WEIGHTS):
+    for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"name_or_folder must be a folder written by save_pretrained or a released model "
                 f"({', '.join(released_models())}), got {folder}, which holds no {name}"
             )
     try:
-        config = SegmenterConfig(**json.loads((folder / _CONFIG).read_text()))
+        config = SegmenterConfig(**json.loads((folder / CONFIG).read_text()))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{folder / _CONFIG} must hold the settings of a segmenter: {error}") from error
+        raise ValueError(f"{folder / CONFIG} must hold the settings of a segmenter: {error}") from error
     try:
-        state = load_file(folder / _WEIGHTS)
+        state = load_file(folder / WEIGHTS)
     except Exception as error:
-        raise ValueError(f"{folder / _WEIGHTS} cannot be read: {error}") from error
+        raise ValueError(f"{folder / WEIGHTS} cannot be read: {error}") from error
     for key, value in state.items():
         state[key] = value.float() if value.is_floating_point() else value
     return config, state
