@@ -19,8 +19,8 @@ RUN = 8  # bytes that identify a place: four 16-bit voxels in a row
 def offset(a: NDArray, b: NDArray) -> tuple[int, int, int] | None:
     """Return where the origin of cube b lies in cube a (z, y, x), or None where the two do not overlap.
 
-    Runs of four voxels that occur in both vote for an offset. It counts only if the cubes are then equal in every
-    voxel that they share.
+    Runs of four voxels that occur in both vote for an offset. It counts only if the cubes are then equal in
+    every voxel that they share.
     """
     keys, places = zip(*(_runs(cube) for cube in (a, b)), strict=True)
     _, i, j = np.intersect1d(*keys, assume_unique=True, return_indices=True)
@@ -56,12 +56,10 @@ def corners(cubes: Sequence[NDArray]) -> NDArray[np.int64]:
     return places - places.min(axis=0)
 
 
-def assemble(
-    cubes: Sequence[NDArray], labels: Sequence[NDArray]
-) -> tuple[NDArray, NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return the volume that cubes were cut from, its labels, and which of its voxels a cube holds.
+def assemble(cubes: Sequence[NDArray], labels: Sequence[NDArray]) -> tuple[NDArray, NDArray[np.uint8]]:
+    """Return the volume that cubes were cut from, and its labels.
 
-    A voxel that no cube holds takes the value of the nearest that one does, so that no edge arises, and label 0.
+    A voxel that no cube holds takes label 0 and the value of the nearest one held, so that no edge arises.
 
     Raises
     ------
@@ -78,25 +76,21 @@ def assemble(
             raise ValueError("labels of overlapping cubes must agree, got two labels for one voxel")
         volume[box], label[box], held[box] = cube, marks, True
     nearest = ndimage.distance_transform_edt(~held, return_distances=False, return_indices=True)
-    return volume[tuple(nearest)], label, held
+    return volume[tuple(nearest)], label
 
 
 def _runs(cube: NDArray) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Return the runs of a cube that occur in it once, as numbers in order, and where they begin."""
     length = RUN // cube.dtype.itemsize
-    windows = np.lib.stride_tricks.sliding_window_view(cube, length, axis=2)  # z y x -> z y (x - length + 1) length
+    windows = np.lib.stride_tricks.sliding_window_view(cube, length, axis=2)  # z y x -> z y places length
     numbers = np.ascontiguousarray(windows).view(np.uint64)[..., 0]
     keys, first, counts = np.unique(numbers, return_index=True, return_counts=True)
     once = counts == 1
     return keys[once], np.stack(np.unravel_index(first[once], numbers.shape), axis=1)
 
 
-def _shared(a: Sequence[int], b: Sequence[int], shift: NDArray) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def _shared(a: Sequence[int], b: Sequence[int], shift: NDArray) -> tuple[tuple[slice, ...], ...]:
     """Return the slices of a and of b that show the same place, where b's origin lies at `shift` in a."""
-    low, high = np.maximum(shift, 0), np.minimum(a, shift + b)
-    return tuple(
-        tuple(
-            slice(max(start, 0), max(stop, start, 0)) for start, stop in zip(low - origin, high - origin, strict=True)
-        )
-        for origin in (np.zeros(3, dtype=int), shift)
-    )
+    low = np.maximum(shift, 0)
+    high = np.maximum(np.minimum(a, shift + b), low)
+    return tuple(tuple(map(slice, low - origin, high - origin)) for origin in (0, shift))

@@ -73,14 +73,14 @@ def predict(model: Callable[[torch.Tensor], torch.Tensor], volume: NDArray) -> N
     if max(volume.shape) <= WHOLE:
         margin = [(0, -n % 4) for n in volume.shape]
         return _block(model, np.pad(volume, margin, mode="reflect"))[tuple(map(slice, volume.shape))]
-    around = np.pad(volume, BORDER, mode="reflect")
+    bordered = np.pad(volume, BORDER, mode="reflect")
     probability = np.zeros(volume.shape, dtype=np.float32)
     for corner in product(*(range(0, n, BLOCK) for n in volume.shape)):
-        size = [min(BLOCK, n - start) for start, n in zip(corner, volume.shape, strict=True)]
-        block = around[tuple(slice(start, start + n + 2 * BORDER) for start, n in zip(corner, size, strict=True))]
+        size = np.minimum(BLOCK, np.subtract(volume.shape, corner))
+        block = bordered[tuple(map(slice, corner, corner + size + 2 * BORDER))]
         block = np.pad(block, [(0, BLOCK - n) for n in size], mode="reflect")
         inner = _block(model, block)[tuple(slice(BORDER, BORDER + n) for n in size)]
-        probability[tuple(slice(start, start + n) for start, n in zip(corner, size, strict=True))] = inner
+        probability[tuple(map(slice, corner, corner + size))] = inner
         logger.info("neurofly: block at %s", corner)
     return probability
 

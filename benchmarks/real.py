@@ -3,6 +3,7 @@
     NEUROKD_DATA=... python benchmarks/real.py                          # all methods and the released models
     NEUROKD_DATA=... python benchmarks/real.py --model DIR --model DIR  # add models, leave the rest as it is
     NEUROKD_DATA=... python benchmarks/real.py --method otsu sato       # these again
+    python benchmarks/real.py --tables --readme benchmarks/README.md    # the tables of what is stored
 
 stacks    two with an automatic trace (agreement, not accuracy), two volumes with slices annotated by people
 methods   Otsu on brightness; Sato's ridge filter and Otsu, of the brightness and of its square root; the best
@@ -43,6 +44,7 @@ from cubes import assemble
 from neurokd.inference.trace import _MOST_CANDIDATES
 from neurokd.models.storage import WEIGHTS, model_folder, released_models
 from study import HERE, machine
+from study_tables import filled
 
 TOLERANCE = 3.0  # voxels within which a traced tree and the reference agree
 BACKGROUND, AXON, ARTEFACT, RIM = 1, 2, 3, 4  # labels of the annotated slices; 0: nobody looked
@@ -53,6 +55,7 @@ NEEDED = (
     "axons/; see github.com/RivuletStudio/rivuletpy and github.com/AlbertPun/TRAILMAP"
 )
 
+MARKS = ("<!-- written by real.py -->", "<!-- until here: real.py -->")
 logger = logging.getLogger(__name__)
 
 
@@ -122,12 +125,14 @@ def stacks(folder: str | os.PathLike | None = None) -> list[Stack]:
             found.append(Stack(name, nkd.read_volume(path), tree=tree, soma=soma))
         cubes = [nkd.read_volume(path) for path in sorted(axons.glob("validation_*_volume.tif"))]
         marks = [nkd.read_volume(path) for path in sorted(axons.glob("validation_*_label.tif"))]
-        training, known = (nkd.read_volume(axons / f"train_original_{kind}.tif") for kind in ("volume", "label"))
+        training = nkd.read_volume(axons / "train_original_volume.tif")
+        known = nkd.read_volume(axons / "train_original_label.tif")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; {NEEDED}") from error
     if not cubes or len(cubes) != len(marks):
-        raise FileNotFoundError(f"{len(cubes)} validation volumes and {len(marks)} labels in {axons}; {NEEDED}")
-    volume, labels, _ = assemble(cubes, marks)
+        found = f"{len(cubes)} validation volumes and {len(marks)} labels"
+        raise FileNotFoundError(f"{found} in {axons}; {NEEDED}")
+    volume, labels = assemble(cubes, marks)
     found.append(Stack("axons, other brain", volume, labels=labels))
     return [*found, Stack("axons, training volume", training, labels=known)]
 
@@ -135,9 +140,8 @@ def stacks(folder: str | os.PathLike | None = None) -> list[Stack]:
 def _box(volume: NDArray, margin: int) -> tuple[slice, ...]:
     """Return the box of the voxels that are not the darkest, and a margin around it."""
     (box,) = ndimage.find_objects((volume != volume.min()).astype(np.uint8))
-    return tuple(
-        slice(max(a.start - margin, 0), min(a.stop + margin, n)) for a, n in zip(box, volume.shape, strict=True)
-    )
+    sides = zip(box, volume.shape, strict=True)
+    return tuple(slice(max(side.start - margin, 0), min(side.stop + margin, n)) for side, n in sides)
 
 
 # --- scores
@@ -190,7 +194,14 @@ def score(
     return scores
 
 
-def _of_tree(grey: NDArray, mask: NDArray, threshold: float, reference: nkd.Tree, *, soma: bool = False) -> dict:
+def _of_tree(
+    grey: NDArray,
+    mask: NDArray,
+    threshold: float,
+    reference: nkd.Tree,
+    *,
+    soma: bool = False,
+) -> dict:
     """Trace and compare. Nothing, or more than can be traced, scores 0."""
     if not 0 < np.count_nonzero(mask) <= _MOST_CANDIDATES:
         return {"length_f1": 0.0, "length_precision": 0.0, "length_recall": 0.0, "root_distance": None}
@@ -209,12 +220,13 @@ def _of_slices(response: NDArray, threshold: float, stack: Stack, intervals: boo
     scores = measures(parts, threshold)
     if intervals:
         scores["intervals"] = bootstrap(parts, partial(measures, threshold=threshold))
-    scores["slices"] = [{"z": int(z)} | measures([part], threshold) for z, part in zip(numbers, parts, strict=True)]
+    alone = [measures([part], threshold) for part in parts]
+    scores["slices"] = [{"z": int(z)} | one for z, one in zip(numbers, alone, strict=True)]
     return scores
 
 
 def measures(parts: Sequence[tuple[NDArray, NDArray]], threshold: float) -> dict[str, float]:
-    """Return the scores of some slices together; a part is the responses and the truth of a slice's voxels."""
+    """Return the scores of some slices together; a part is the responses and the truth of a slice."""
     values, truth = (np.concatenate(arrays)[None, None] for arrays in zip(*parts, strict=True))  # n -> 1 1 n
     mask = values > threshold
     best = nkd.best_threshold([values], [truth])
@@ -229,7 +241,10 @@ def measures(parts: Sequence[tuple[NDArray, NDArray]], threshold: float) -> dict
     }
 
 
-def bootstrap(parts: Sequence, statistic: Callable[[Sequence], dict[str, float]]) -> dict[str, tuple[float, float]]:
+def bootstrap(
+    parts: Sequence,
+    statistic: Callable[[Sequence], dict[str, float]],
+) -> dict[str, tuple[float, float]]:
     """Return the bootstrap interval of each statistic over a few parts: exactly, over all draws there can be.
 
     n parts drawn n times, order aside, are few: 10 draws of 3 parts, 126 of 5, each with its probability. The
@@ -237,16 +252,16 @@ def bootstrap(parts: Sequence, statistic: Callable[[Sequence], dict[str, float]]
     """
     n = len(parts)
     draws = list(combinations_with_replacement(range(n), n))
-    chances = [math.factorial(n) / math.prod(map(math.factorial, Counter(draw).values())) / n**n for draw in draws]
+    repeats = [math.prod(map(math.factorial, Counter(draw).values())) for draw in draws]
+    chances = math.factorial(n) / np.array(repeats) / n**n
     found = [statistic([parts[i] for i in draw]) for draw in draws]
     tail, bounds = (1 - CONFIDENCE) / 2, {}
     for name in found[0]:
         if not name.endswith("voxels"):
             values = np.array([scores[name] for scores in found])
             order = np.argsort(values)
-            share = np.cumsum(np.array(chances)[order])
-            low, high = (values[order[np.searchsorted(share, t).clip(max=len(order) - 1)]] for t in (tail, 1 - tail))
-            bounds[name] = (float(low), float(high))
+            low, high = np.searchsorted(np.cumsum(chances[order]), (tail, 1 - tail)).clip(max=len(order) - 1)
+            bounds[name] = (float(values[order[low]]), float(values[order[high]]))
     return bounds
 
 
@@ -299,7 +314,8 @@ def chosen(response: NDArray, stack: Stack) -> float:
     voxels.
     """
     if stack.tree is None:
-        return nkd.best_threshold([response[stack.judged][None, None]], [stack.truth[stack.judged][None, None]])
+        values, truth = (array[stack.judged][None, None] for array in (response, stack.truth))  # n -> 1 1 n
+        return nkd.best_threshold([values], [truth])
     levels = np.append(0, np.quantile(response[response > 0], np.geomspace(0.0025, 0.5, 9)))
     found = []
     for level in levels:
@@ -326,7 +342,8 @@ def segmenter_method(name_or_folder: str) -> Method:
         "teacher": model.config.teacher,
     }
     threshold = model.config.threshold
-    return Method(f"`{folder.name}`", partial(nkd.predict, model), lambda *_: threshold, binary=False, made=made)
+    respond = partial(nkd.predict, model)
+    return Method(f"`{folder.name}`", respond, lambda *_: threshold, binary=False, made=made)
 
 
 METHODS: dict[str, Callable[[], Method]] = {
@@ -335,7 +352,11 @@ METHODS: dict[str, Callable[[], Method]] = {
     "sato-sqrt": lambda: Method(
         "Sato (1, 2) of the square root + Otsu", lambda v: ridges(np.sqrt(nkd.scale_intensity(v))), otsu
     ),
-    "brightness": lambda: Method("brightness, threshold chosen with the reference", nkd.scale_intensity, chosen),
+    "brightness": lambda: Method(
+        "brightness, threshold chosen with the reference",
+        nkd.scale_intensity,
+        chosen,
+    ),
     "neurofly": neurofly_method,
 }
 
@@ -350,7 +371,8 @@ def run(method: Method, all_stacks: Iterable[Stack], where: dict) -> dict:
         level = method.level(response, stack)
         scores = score(response, level, stack, binary=method.binary)
         found[stack.name] = {"threshold": level, "cpu_seconds": round(taken, 1)} | scores
-        logger.info("%s, %s: %s", method.label, stack.name, {k: v for k, v in scores.items() if k != "slices"})
+        told = {name: value for name, value in scores.items() if name != "slices"}
+        logger.info("%s, %s: %s", method.label, stack.name, told)
     return {"label": method.label, "made": method.made, "machine": where, "stacks": found}
 
 
@@ -405,6 +427,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", action="append", default=[], metavar="NAME|FOLDER", help="repeatable")
     parser.add_argument("--tables", action="store_true", help="write the tables again, run nothing")
     parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--readme", type=Path, help="page that gets the tables between its marks")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     file = options.out / "real.json"
@@ -420,6 +443,8 @@ def main(argv: list[str] | None = None) -> None:
         file.write_text(json.dumps({"methods": ordered(known)}, indent=1) + "\n")
     text = tables(read(file))
     (options.out / "real.md").write_text(text + "\n")
+    if options.readme:
+        options.readme.write_text(filled(options.readme.read_text(), [text], marks=MARKS))
     print(text)
 
 

@@ -55,7 +55,8 @@ def figure(raw: list[NDArray], found: list[dict[str, NDArray]]) -> plt.Figure:
         row[0].set_ylabel(name)
         for panel, entry in zip(row[1:], found, strict=True):
             panel.imshow(entry[name], cmap="gray")
-    for panel, title in zip(axes[0], ["image (square root)", *(str(entry["label"]) for entry in found)], strict=True):
+    titles = ["image (square root)", *(str(entry["label"]) for entry in found)]
+    for panel, title in zip(axes[0], titles, strict=True):
         panel.set_title(title.replace(" + ", "\n+ ").replace(", ", ",\n").strip("`"), fontsize=8)
     for panel in axes.flat:
         panel.set(xticks=[], yticks=[])

@@ -384,7 +384,9 @@ part = volume[z - 2 : z + 2]
 stand_in = {"center": part[2], "average": part.mean(0)}
 for inflation, image in stand_in.items():
     model = nkd.ViT3D(config, token=box).double().eval()
-    model.load_state_dict(nkd.inflate_state_dict(vit.state_dict(), config, token=box, inflation=inflation, **statistics))
+    model.load_state_dict(
+        nkd.inflate_state_dict(vit.state_dict(), config, token=box, inflation=inflation, **statistics)
+    )
     theirs = teacher(image[None, None])
     error = float((model(part[None, None]) - theirs).abs().max() / theirs.abs().max())
     print(f"{inflation:>8}: error {error:.0e}")

@@ -453,7 +453,7 @@ assert held[-1]["gram"] < 0.6 * free[-1]["gram"] and held[-1]["cosine"] < free[-
 # - Cosine and MSE ask for the teacher's numbers, up to a learnt projection. Gram asks only for the teacher's geometry.
 # - With a falling weight, distillation gives the student a start. With a constant weight, it is an anchor, and an inflated student forgets less.
 # - This notebook does not show that either use improves segmentation, nor which weights and blocks are best. It uses one seed, one teacher and simulated neurons.
-# - A trained segmenter can also teach its probabilities. Use `nkd.SoftTargets(large)` in place of `nkd.Distillation` to train a smaller student on them. `neurokd-tiny` was made this way.
+# - A trained segmenter can also teach its probabilities. Use `nkd.SoftTargets(large)` in place of `nkd.Distillation` to train a smaller student on them.
 #
 # ## Exercises
 #

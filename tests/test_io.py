@@ -9,8 +9,12 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import neurokd.data.formats
+import neurokd.data.stacks
 from neurokd.data.files import writing_to
+from neurokd.data.formats import FORMATS, VolumeFormat
 from neurokd.data.io import check_volume, read_spacing, read_volume, scale_intensity, write_volume
+from neurokd.data.stacks import Stack, index_stacks
 from neurokd.data.volume import check_mask, check_spacing
 
 RNG = np.random.default_rng(0)
@@ -165,6 +169,28 @@ def test_what_is_not_a_stack(tmp_path: Path) -> None:
         read_volume(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match=r"suffix must be one of .*\.raw, got .*stack\.nii"):  # v3dpbd is read only
         write_volume(tmp_path / "stack.nii", STACK)
+
+
+def test_a_new_format_is_one_entry(tmp_path: Path, monkeypatch) -> None:
+    """Reading, writing, the voxel size and the index of a folder all go by the registry."""
+
+    def write(path: Path, volume: np.ndarray, *, spacing: tuple | None, overwrite: bool) -> Path:
+        with writing_to(path, overwrite=overwrite) as part:
+            np.savez(part, volume=volume, spacing=spacing)
+        return path
+
+    extra = VolumeFormat(
+        suffixes=(".npz",),
+        read=lambda path: np.load(path)["volume"],
+        reads="numpy's archives",
+        write=write,
+        read_spacing=lambda path: tuple(np.load(path)["spacing"].tolist()),
+    )
+    for module in (neurokd.data.formats, neurokd.data.stacks):
+        monkeypatch.setattr(module, "FORMATS", (*FORMATS, extra))
+    path = write_volume(tmp_path / "cell.npz", STACK, spacing=(2.0, 1.0, 1.0))
+    np.testing.assert_array_equal(read_volume(path), STACK)
+    assert index_stacks(tmp_path) == [Stack("cell", path, None, (2.0, 1.0, 1.0))]
 
 
 def test_several_images_in_a_file_are_not_passed_over_in_silence(tmp_path: Path, caplog) -> None:

@@ -275,6 +275,13 @@ def test_a_window_is_skipped_for_its_raw_voxels_only():
     assert probability[8, 16, 144] == 0.5 and probability[8, 16, 176] < 1e-4
 
 
+@pytest.mark.parametrize("value", [0, 7])
+def test_in_a_constant_volume_nothing_is_found_and_that_is_said(teacher, caplog, value):
+    probability = predict(student(teacher), np.full((8, 32, 32), value, np.uint8))
+    assert probability.dtype == np.float32 and not probability.any() and probability.shape == (8, 32, 32)
+    assert f"constant ({value})" in caplog.text
+
+
 def test_predict_restores_the_mode_and_needs_a_window(teacher):
     model = student(teacher).train()
     volume = np.random.default_rng(0).integers(0, 255, (8, 32, 32)).astype(np.uint8)
@@ -282,5 +289,3 @@ def test_predict_restores_the_mode_and_needs_a_window(teacher):
     assert model.training
     with pytest.raises(ValueError, match="window"):
         predict(Identity(), volume)
-    with pytest.raises(ValueError, match="constant"):
-        predict(model, np.zeros((8, 32, 32), np.uint8))
