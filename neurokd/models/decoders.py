@@ -74,8 +74,8 @@ class HybridDecoder(nn.Module):
         widths = [config.width * 2**i for i in range(3)]
         self.ridges = HessianRidges(config.ridges)
         self.dropout = nn.Dropout3d(config.dropout)  # whole channels
-        channels = [self.ridges.channels, *widths]
-        self.down = nn.ModuleList(_conv_block(i, o, norm=config.norm) for i, o in itertools.pairwise(channels))
+        pairs = itertools.pairwise([self.ridges.channels, *widths])
+        self.down = nn.ModuleList(_conv_block(i, o, norm=config.norm) for i, o in pairs)
         # Shallow blocks go to the finer scales, the deepest to the coarsest. A single block goes to all.
         self.source = [round(i * (len(config.blocks) - 1) / 2) for i in range(3)]
         self.project = nn.ModuleList(nn.Conv3d(config.vit.dim, width, 1) for width in widths)

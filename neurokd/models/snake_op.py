@@ -6,8 +6,8 @@ corners each, and autograd keeps them all. Two observations make it light:
 * A tap moves sideways only and ``t_k`` is whole, so a sample lies *in* a plane across the axis. Interpolation
   is then bilinear, with 4 corners instead of 8. The 2D ``grid_sample`` does it, which is vectorised on CPUs;
   the 3D one is not.
-* Samples are needed only for a product with the kernel. A few planes at a time are sampled and multiplied; the
-  backward pass samples them again. Nothing that grows with K times C is stored for the whole volume.
+* Samples are needed only for a product with the kernel. A few planes at a time are sampled and multiplied, and
+  again in the backward pass. Nothing that grows with K times C is stored for the whole volume.
 
 The operator is registered with torch (``neurokd::snake_taps``), so ``torch.compile`` treats it as one node.
 
