@@ -247,7 +247,7 @@ def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> t
     """Cut one annotated stack in two, for training and validation, if there is no second neuron.
 
     The cut is perpendicular to the axis along which the neuron is longest. Both parts show the same neuron
-    and background, so scores on the second part are too good. If you have two neurons,
+    and background, so a score on the second part is too optimistic. If you have two neurons,
     use `split_by_source`.
 
     Parameters
@@ -292,7 +292,7 @@ def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> t
                 f"the {name} part of sample {sample.name!r} must have foreground, got none with the cut at "
                 f"{'zyx'[axis]} = {cut} and a margin of {margin}; choose another share or a smaller margin"
             )
-        arrays = {"volume": sample.volume[region], "mask": sample.mask[region]}
+        arrays: dict[str, Any] = {"volume": sample.volume[region], "mask": sample.mask[region]}
         if sample.known is not None:
             arrays["known"] = sample.known[region]
         name = f"{sample.name} ({name} part along {'zyx'[axis]})"

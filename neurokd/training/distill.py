@@ -107,7 +107,7 @@ class DistillConfig:
 
     def weight_at(self, step: int) -> float:
         """Return the weight after ``step`` steps."""
-        if self.schedule == "constant":
+        if self.steps is None:  # constant
             return self.weight
         share = min(step / self.steps, 1.0)
         left = 1 - share if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * share))
@@ -211,7 +211,8 @@ class Distillation(FrozenTeacher):
             The weighted sum of the losses (without the schedule), and the mean of each loss over the pairs,
             detached.
         """
-        config, parts = self.config, {}
+        config = self.config
+        parts: dict[str, list[Tensor]] = {}
         # Mixed precision is off: similarities near 1 need more than the 8 bits of bfloat16.
         with torch.autocast(student[0].device.type, enabled=False):
             for ours, theirs, projection in zip(student, teacher, self.projections, strict=True):

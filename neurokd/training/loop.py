@@ -105,21 +105,21 @@ def train(
         raise FileExistsError(f"{checkpoint} exists; resume=True goes on with it, or choose another folder")
     # Settings and samples are checked here, before anything is written.
     own = window_of(model)
-    if config.crop is None:
-        if own is None:
-            raise ValueError("crop must be given for a model without config.window, got None")
-        config = replace(config, crop=own)
+    crop = own if config.crop is None else config.crop
+    if crop is None:
+        raise ValueError("crop must be given for a model without config.window, got None")
+    config = replace(config, crop=crop)
     loss = loss or dice_cross_entropy()
     patches = Patches(
         training,
-        size=config.crop,
+        size=crop,
         length=config.steps * config.batch_size,
         seed=config.seed,
         foreground=config.foreground,
     )
     if patches.sparse:
         check_takes_known(loss)
-    validate = Validation(validation, config.crop if own is None else own)
+    validate = Validation(validation, crop if own is None else own)
     folder.mkdir(parents=True, exist_ok=True)
 
     precision = config.precision
