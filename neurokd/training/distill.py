@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from einops import rearrange
@@ -31,7 +31,7 @@ from neurokd.models.snake import AXES
 from neurokd.models.vit import pad_to_tokens
 from neurokd.training.frozen import FrozenTeacher
 from neurokd.training.similarity import cosine_loss, gram_loss, mse_loss
-from neurokd.training.views import TokenCache, multi_view_tokens
+from neurokd.training.views import SliceTeacher, TokenCache, multi_view_tokens
 
 if TYPE_CHECKING:
     from neurokd.models.teacher import Teacher
@@ -189,7 +189,8 @@ class Distillation(FrozenTeacher):
         def look(padded: Tensor) -> list[Tensor]:
             theirs = sorted({block for _, block in self.blocks})
             settings = {name: getattr(self.config, name) for name in ("views", "magnification", "slices")}
-            maps = multi_view_tokens(self.teacher, padded, token=self.token, blocks=theirs, **settings)
+            teacher = cast(SliceTeacher, self.teacher)
+            maps = multi_view_tokens(teacher, padded, token=self.token, blocks=theirs, **settings)
             return [maps[theirs.index(block)] for _, block in self.blocks]
 
         padded = pad_to_tokens(volume, self.token)
@@ -233,7 +234,7 @@ class Distillation(FrozenTeacher):
         return value, {name: mean.detach() for name, mean in means.items()}
 
     def forward(
-        self, model: NeuronSegmenter, volume: Tensor, *, step: int
+        self, model: nn.Module, volume: Tensor, *, step: int
     ) -> tuple[Tensor, Tensor, dict[str, Tensor | float]]:
         """Run the student and compare its tokens with those of the teacher.
 
@@ -243,7 +244,8 @@ class Distillation(FrozenTeacher):
         weight = self.config.weight_at(step)
         if weight == 0:  # the schedule has ended, so the teacher need not run
             return model(volume), volume.new_zeros(()), {"distill_weight": 0.0}
-        logits, maps = model.forward_with_tokens(volume, [block for block, _ in self.blocks])
+        student = cast("NeuronSegmenter", model)
+        logits, maps = student.forward_with_tokens(volume, [block for block, _ in self.blocks])
         value, parts = self.compare(maps, self.targets(volume), step=step)
         record = {f"distill_{name}": part for name, part in parts.items()}
         return logits, weight * value, record | {"distill_weight": weight}

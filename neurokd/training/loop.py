@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -122,7 +123,7 @@ def train(
     validate = Validation(validation, crop if own is None else own)
     folder.mkdir(parents=True, exist_ok=True)
 
-    precision = config.precision
+    precision: Any = config.precision  # Fabric names its precisions in a Literal
     if precision == "auto":
         device = Fabric(accelerator=config.accelerator, devices=1).device
         precision = "bf16-mixed" if has_bf16(device) else "32-true"
@@ -160,16 +161,16 @@ def train(
         if not torch.isfinite(value):
             raise ValueError(f"the loss is {value.item()} at step {step}; lower the learning rate")
         fabric.backward(value)
-        norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+        norm: Any = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
         if not torch.isfinite(norm) and precision != "16-mixed":  # the scaler of 16-mixed skips such steps
             raise ValueError(f"the gradient is not finite at step {step}; lower the learning rate")
         optimizer.step()
         optimizer.zero_grad()
         record = {
             "step": step,
-            "loss": fabric.all_reduce(value.detach()).item(),
-            "lr": scheduler.get_last_lr()[-1],
-        } | {name: float(part) for name, part in fabric.all_reduce(parts).items()}
+            "loss": float(cast(torch.Tensor, fabric.all_reduce(value.detach()))),
+            "lr": float(scheduler.get_last_lr()[-1]),
+        } | {name: float(part) for name, part in cast(dict, fabric.all_reduce(parts)).items()}
         scheduler.step()
         result.history.append(record)
         if callback and fabric.is_global_zero:
@@ -195,8 +196,9 @@ def train(
     bar.close()
     fabric.barrier()
     model.load_state_dict(load_file(folder / "best.safetensors"))
-    if hasattr(model, "set_threshold"):
-        model.set_threshold(result.threshold)
+    set_threshold: Any = getattr(model, "set_threshold", None)
+    if set_threshold:
+        set_threshold(result.threshold)
     return result
 
 
@@ -220,9 +222,8 @@ def _optimizer(
     distillation: FrozenTeacher | None,
 ) -> torch.optim.Optimizer:
     """Return AdamW with a group for each rate; biases, norms and gates have no decay, rate 0 freezes."""
-    split = {"new": list(model.parameters())}
-    if hasattr(model, "parameter_groups"):
-        split = model.parameter_groups()
+    grouped: Any = getattr(model, "parameter_groups", None)
+    split = grouped() if grouped else {"new": list(model.parameters())}
     if distillation is not None:
         split["new"] = [*split["new"], *distillation.learned()]
     rates = {"transferred": config.lr_transferred, "new": config.lr}
