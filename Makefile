@@ -38,9 +38,10 @@ serve: book  ## build the book and show it at http://127.0.0.1:8000
 browser: $(READY) $(VENV)/.browser  ## look for faults on every page of the built book, and run notebooks in JupyterLab
 	$(BIN)/python -m pytest tests/browser
 
-lint: $(READY)  ## check style, format, dialect and that each notebook equals its .py
+lint: $(READY)  ## check style, format, types, dialect and that each notebook equals its .py
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy neurokd
 	$(BIN)/python tools/dialect.py
 	$(BIN)/python tools/notebooks.py --check
 

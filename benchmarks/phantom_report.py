@@ -68,8 +68,8 @@ def worst(points: dict[float, float | None], score: str) -> tuple[float, float |
         point = points[value]
         if point is None:
             return np.inf
-        if low is not None and high is not None:  # a ratio: how many times too much or too little
-            return abs(np.log(max(point, 1e-9)))
+        if low is not None and high is not None:  # a ratio; above 1 where it is outside
+            return max(low / max(point, 1e-9), point / high)
         return -point if high is None else point
 
     value = max(points, key=distance)
@@ -105,7 +105,7 @@ def asked_rows(results: dict, sweep: Sweep) -> list[str]:
 
 
 def page(results: dict) -> str:
-    """Return the table as Markdown with what it means above it."""
+    """Return the table as Markdown, and below it how to read it."""
     lines = [
         f"| sweep | score | asked | {' | '.join(results['methods'])} |",
         f"|{'---|' * (3 + len(results['methods']))}",

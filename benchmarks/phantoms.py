@@ -1,6 +1,6 @@
 """What a segmenter finds of tubes whose right answer is known, beside Otsu's threshold and Sato's filter.
 
-    python benchmarks/phantoms.py                           # the released models: about 10 minutes on one core
+    python benchmarks/phantoms.py                           # the released models: about 12 minutes on one core
     python benchmarks/phantoms.py --model FOLDER --quick    # a trained segmenter, 14 stacks, about 80 s
     python benchmarks/phantoms.py --only radius brightness  # some of the sweeps
 

@@ -3,6 +3,7 @@
     NEUROKD_DATA=... python benchmarks/real.py                          # all methods and the released models
     NEUROKD_DATA=... python benchmarks/real.py --model DIR --model DIR  # add models, leave the rest as it is
     NEUROKD_DATA=... python benchmarks/real.py --method otsu sato       # these again
+    python benchmarks/real.py --tables --readme benchmarks/README.md    # the tables of what is stored
 
 stacks    two with an automatic trace (agreement, not accuracy), two volumes with slices annotated by people
 methods   Otsu on brightness; Sato's ridge filter and Otsu, of the brightness and of its square root; the best
@@ -43,6 +44,7 @@ from cubes import assemble
 from neurokd.inference.trace import _MOST_CANDIDATES
 from neurokd.models.storage import WEIGHTS, model_folder, released_models
 from study import HERE, machine
+from study_tables import filled
 
 TOLERANCE = 3.0  # voxels within which a traced tree and the reference agree
 BACKGROUND, AXON, ARTEFACT, RIM = 1, 2, 3, 4  # labels of the annotated slices; 0: nobody looked
@@ -53,6 +55,7 @@ NEEDED = (
     "axons/; see github.com/RivuletStudio/rivuletpy and github.com/AlbertPun/TRAILMAP"
 )
 
+MARKS = ("<!-- written by real.py -->", "<!-- until here: real.py -->")
 logger = logging.getLogger(__name__)
 
 
@@ -424,6 +427,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", action="append", default=[], metavar="NAME|FOLDER", help="repeatable")
     parser.add_argument("--tables", action="store_true", help="write the tables again, run nothing")
     parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--readme", type=Path, help="page that gets the tables between its marks")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     file = options.out / "real.json"
@@ -439,6 +443,8 @@ def main(argv: list[str] | None = None) -> None:
         file.write_text(json.dumps({"methods": ordered(known)}, indent=1) + "\n")
     text = tables(read(file))
     (options.out / "real.md").write_text(text + "\n")
+    if options.readme:
+        options.readme.write_text(filled(options.readme.read_text(), [text], marks=MARKS))
     print(text)
 
 

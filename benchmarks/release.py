@@ -22,10 +22,16 @@ import torch
 import yaml
 
 import neurokd as nkd
+import phantom_report
+import real
+from neurokd.models.storage import RELEASED, WEIGHTS
 from study import HERE, in_bf16, machine
 
-WEIGHTS, CARD = "model.safetensors", "README.md"
-MODELS = HERE.parent / "neurokd" / "weights"
+CARD = "README.md"
+LICENCES = {
+    "vit_small_patch14_dinov2.saliency": "The licence of those is not stated: the package that carries them is MIT, "
+    "and DINOv2, of which they are a fine-tuned copy, is Apache-2.0.",
+}
 
 
 def untrained(settings: dict, seed: int) -> nkd.NeuronSegmenter:
@@ -61,6 +67,7 @@ def train(name: str, settings: dict, options: argparse.Namespace) -> None:
         "bytes": (folder / WEIGHTS).stat().st_size,
         "parameters": sum(p.numel() for p in model.parameters()),
         "threshold": done.threshold,
+        "teacher": model.config.teacher,
         "best_step": done.best_step,
         "validation_dice": done.best_dice,
         "seconds": round(time.perf_counter() - start),  # of the last piece if it was resumed
@@ -69,6 +76,70 @@ def train(name: str, settings: dict, options: argparse.Namespace) -> None:
     }
     file = options.results / f"release_{name}.json"
     file.write_text(json.dumps(made, indent=1) + "\n")
+
+
+def text_of_card(name: str, options: argparse.Namespace) -> str:
+    """Return the card of a model, from what was noted when it was made and from its scores.
+
+    Raises
+    ------
+    ValueError
+        If the scores are those of other weights, or the licence of the teacher is not known.
+    """
+    made = json.loads((options.results / f"release_{name}.json").read_text())
+    methods = real.read(options.results / "real.json")
+    phantoms = json.loads((options.results / "phantoms.json").read_text())
+    for file, scored in (("real.json", methods[name]["made"]), ("phantoms.json", phantoms["models"][name])):
+        if scored["sha256"] != made["sha256"]:
+            raise ValueError(f"{file} must hold scores of {made['sha256']}, got those of {scored['sha256']}")
+    settings = made["settings"]
+    world = nkd.World()
+    origin, licence = "It began from random weights.", "The weights are derived from no weights of others."
+    if "teacher" in settings:
+        origin = f"It began from a 2D teacher that learnt from photographs: {made['teacher']}."
+        licence = f"The weights are derived from those of the 2D teacher. {known_licence(made['teacher'])}"
+    rivals = {key: entry for key, entry in methods.items() if key == name or key in real.METHODS}
+    return (
+        (HERE / "release_card.md")
+        .read_text()
+        .format(
+            name=name,
+            millions=made["parameters"] / 1e6,
+            megabytes=made["bytes"] / 1e6,
+            real=real.tables(rivals),
+            phantoms=phantom_report.page(_only(phantoms, name)).strip(),
+            scenes=settings["scenes"]["n"],
+            validation=settings["validation"]["n"],
+            crop=" x ".join(map(str, settings["training"]["crop"])),
+            steps=settings["training"]["steps"],
+            voxel="{:g} to {:g}".format(*world.voxel),
+            z_step="{:g} to {:g}".format(*world.z_step),
+            tallest=world.z_step[1],
+            radius="{:g} to {:g}".format(*world.radius),
+            threshold=made["threshold"],
+            dice=made["validation_dice"],
+            best_step=made["best_step"],
+            bf16=" --bf16" if made["bf16"] else "",
+            sha256=made["sha256"],
+            origin=origin,
+            licence=licence,
+        )
+    )
+
+
+def known_licence(teacher: str) -> str:
+    """Return what is known of the licence of a teacher, named as in a model's settings."""
+    name = teacher.split()[0]
+    if name not in LICENCES:
+        raise ValueError(f"the teacher must be one of LICENCES, got {name!r}: find out its licence and add it")
+    return LICENCES[name]
+
+
+def _only(phantoms: dict, name: str) -> dict:
+    """Return the results of the filters and of one model."""
+    others = set(phantoms["models"]) - {name}
+    kept = [method for method in phantoms["methods"] if method not in others]
+    return phantoms | {"methods": kept, "cpu_seconds": {key: phantoms["cpu_seconds"][key] for key in kept}}
 
 
 def _shaped(data: dict) -> dict:
@@ -81,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("train", "card"))
     parser.add_argument("name", help="a model of released.yaml")
-    parser.add_argument("--out", type=Path, default=MODELS)
+    parser.add_argument("--out", type=Path, default=RELEASED)
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--runs", type=Path, default=Path("runs/release"))
     parser.add_argument("--config", type=Path, default=HERE / "released.yaml")
@@ -91,7 +162,10 @@ def main(argv: list[str] | None = None) -> None:
     settings = yaml.safe_load(options.config.read_text())
     if options.name not in settings:
         raise SystemExit(f"NAME must be one of {sorted(settings)}, got {options.name!r}")
-    train(options.name, settings[options.name], options)
+    if options.action == "train":
+        train(options.name, settings[options.name], options)
+    else:
+        (options.out / options.name / CARD).write_text(text_of_card(options.name, options))
 
 
 if __name__ == "__main__":

@@ -57,13 +57,13 @@ class Padded(nn.Module):
     network
         Name of a class in `monai.networks.nets`.
     multiple
-        Of what the sizes must be multiples.
+        Number whose multiples the sizes must be.
     crop
         Size (z, y, x) of the crops, for networks made for one size (`img_size: crop` among the settings).
     ridges
         Scales of the curvatures that the network sees beside the volume, as our hybrid decoder can.
     settings
-        Of the network.
+        Settings of the network.
     """
 
     def __init__(
@@ -116,10 +116,11 @@ def in_bf16(model: nn.Module) -> nn.Module:
     return model
 
 
-def merged(base: dict, over: dict) -> dict:
+def merged(base: dict, changes: dict) -> dict:
     """Return a dict with another's values over it, dicts inside merged alike."""
     both = {
-        k: merged(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()
+        k: merged(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
+        for k, v in changes.items()
     }
     return base | both
 
@@ -330,11 +331,11 @@ def scores(probability: np.ndarray, threshold: float, sample: nkd.Sample) -> dic
     """Return the scores of one volume and of the tree that the tracer makes of it."""
     mask = probability > threshold
     tree = nkd.trace(probability, threshold=threshold) if mask.any() else None
-    of_tree = nkd.compare_trees(tree, sample.tree)
+    tree_scores = nkd.compare_trees(tree, sample.tree)
     return {
         "average_precision": nkd.average_precision(probability, sample.mask),
         **nkd.evaluate_masks(mask, sample.mask, spacing=sample.spacing),
-        **{name: of_tree[name] for name in ("length_precision", "length_recall", "length_f1", "esa", "dsa", "pds")},
+        **{name: tree_scores[name] for name in ("length_precision", "length_recall", "length_f1", "esa", "dsa", "pds")},
     }
 
 

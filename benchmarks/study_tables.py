@@ -38,7 +38,7 @@ def in_order(cells: list[dict], arms: list[str]) -> list[dict]:
     return sorted(cells, key=lambda c: (c["volumes"], arms.index(c["arm"]), c["seed"]))
 
 
-def of_table(cells: list[dict], table: dict) -> list[dict]:
+def table_cells(cells: list[dict], table: dict) -> list[dict]:
     """Return the cells that belong to a table; those that are not trained have neither a seed nor volumes."""
     return [
         c
@@ -54,24 +54,24 @@ def sizes(cells: list[dict]) -> list[tuple[str, int]]:
 
 
 def training_table(cells: list[dict]) -> str:
-    """What training gave on validation and what it cost."""
+    """Return what training gave on validation and what it cost."""
     lines = [
         "| arm | volumes | seeds | validation Dice | CPU s a step | million weights | GB |",
         "|---|---|---|---|---|---|---|",
     ]
     for arm, volumes in sizes(cells):
-        of = [c for c in cells if (c["arm"], c["volumes"]) == (arm, volumes)]
-        dice = np.array([c["validation_dice"] for c in of])
-        spread = f" ± {dice.std(ddof=1):.3f}" if len(of) > 1 else ""
+        group = [c for c in cells if (c["arm"], c["volumes"]) == (arm, volumes)]
+        dice = np.array([c["validation_dice"] for c in group])
+        spread = f" ± {dice.std(ddof=1):.3f}" if len(group) > 1 else ""
         cost = ["", "", ""]
-        if "parameters" in of[0]:
-            steps = of[0]["made_with"]["training"]["steps"]
+        if "parameters" in group[0]:
+            steps = group[0]["made_with"]["training"]["steps"]
             cost = [
-                f"{np.mean([c['cpu_seconds'] for c in of]) / steps:.1f}",
-                f"{of[0]['parameters'] / 1e6:.1f}",
-                f"{max(c['peak_gb'] for c in of):.1f}",
+                f"{np.mean([c['cpu_seconds'] for c in group]) / steps:.1f}",
+                f"{group[0]['parameters'] / 1e6:.1f}",
+                f"{max(c['peak_gb'] for c in group):.1f}",
             ]
-        lines.append(f"| {arm} | {volumes} | {len(of)} | {dice.mean():.3f}{spread} | {' | '.join(cost)} |")
+        lines.append(f"| {arm} | {volumes} | {len(group)} | {dice.mean():.3f}{spread} | {' | '.join(cost)} |")
     notes = [
         "Seconds include the validations. If a cell was resumed, they cover only its last part.",
         "Weights count all parameters, including unused ones.",
@@ -85,7 +85,7 @@ def heading(score: str) -> str:
 
 
 def scores_table(cells: list[dict], row: str) -> str:
-    """The scores of one row of test volumes."""
+    """Return the scores of one row of test volumes."""
     lines = [
         f"| arm | volumes | {' | '.join(heading(score) for score in SHOWN)} | failed |",
         "|---" * (len(SHOWN) + 3) + "|",
@@ -104,8 +104,8 @@ def scores_table(cells: list[dict], row: str) -> str:
 
 def scored(cells: list[dict], arm: str, volumes: int, *, row: str) -> list[dict]:
     """Return the cells of an arm that have scores of a row; one that is not trained has the same for all numbers."""
-    of = [c for c in cells if c["arm"] == arm and c["rows"].get(row)]
-    return [c for c in of if c["volumes"] == volumes or "validations" not in c]
+    group = [c for c in cells if c["arm"] == arm and c["rows"].get(row)]
+    return [c for c in group if c["volumes"] == volumes or "validations" not in c]
 
 
 def compared(cells: list[dict], wanted: dict, row: str) -> dict:
@@ -125,24 +125,24 @@ def compared(cells: list[dict], wanted: dict, row: str) -> dict:
     Returns
     -------
     dict
-        Of the seeds that both have; without ``mean``, ``low`` and ``high`` where the arm, or every rival, is not
-        measured.
+        The difference over the seeds that both have; without ``mean``, ``low`` and ``high`` where the arm, or every
+        rival, is not measured.
     """
     score, relative, asked = wanted["score"], wanted.get("relative", False), wanted.get("asked")
     others = wanted["from"] if isinstance(wanted["from"][0], list) else [wanted["from"]]
     one, rivals = tuple(wanted["of"]), [tuple(other) for other in others]
-    of = {pair: scored(cells, *pair, row=row) for pair in (one, *rivals)}
-    measured = [rival for rival in rivals if of[rival]]
-    unmeasured = [arm for arm, n in rivals if not of[arm, n]]
+    groups = {pair: scored(cells, *pair, row=row) for pair in (one, *rivals)}
+    measured = [rival for rival in rivals if groups[rival]]
+    unmeasured = [arm for arm, n in rivals if not groups[arm, n]]
     words = f"{SCORES[score].label}, {'%' if relative else 'points'}"
-    if not of[one] or not measured:
+    if not groups[one] or not measured:
         name = f"{one[0]} - {' or '.join(arm if n == one[1] else f'{arm} ({n} volumes)' for arm, n in rivals)}"
         return {"name": name, "score": words, "asked": asked, "verdict": "not measured"}
     choose = min if SCORES[score].better == "low" else max
-    best = choose(measured, key=lambda rival: grid(of[rival], rival[0], score, volumes=rival[1], row=row).mean())
-    seeds = [{c["seed"] for c in of[pair] if "validations" in c} for pair in (one, best)]
+    best = choose(measured, key=lambda rival: grid(groups[rival], rival[0], score, volumes=rival[1], row=row).mean())
+    seeds = [{c["seed"] for c in groups[pair] if "validations" in c} for pair in (one, best)]
     common = set.intersection(*filter(None, seeds))
-    shared = [c for pair in (one, best) for c in of[pair] if "validations" not in c or c["seed"] in common]
+    shared = [c for pair in (one, best) for c in groups[pair] if "validations" not in c or c["seed"] in common]
     pairs = (grid(shared, arm, score, volumes=n, row=row) for arm, n in (one, best))
     mean, low, high = [figure * (1 if relative else 100) for figure in paired_difference(*pairs, relative=relative)]
     verdict = ""
@@ -160,7 +160,7 @@ def compared(cells: list[dict], wanted: dict, row: str) -> dict:
 
 
 def comparison_table(cells: list[dict], comparisons: list[dict], rows: list[str]) -> str:
-    """Paired differences with their intervals."""
+    """Return paired differences with their intervals."""
     lines = ["| row | comparison | score | difference | 95 % interval | asked | |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         for wanted in comparisons:
@@ -191,9 +191,9 @@ def curves(cells: list[dict], file: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     trained = [c for c in cells if "validations" in c]
     for arm, volumes in sizes(trained):
-        of = [c["validations"] for c in trained if (c["arm"], c["volumes"]) == (arm, volumes)]
-        steps = [v["step"] for v in of[0]]
-        dice = np.array([[v["val_dice"] for v in seed] for seed in of])
+        runs = [c["validations"] for c in trained if (c["arm"], c["volumes"]) == (arm, volumes)]
+        steps = [v["step"] for v in runs[0]]
+        dice = np.array([[v["val_dice"] for v in seed] for seed in runs])
         (line,) = axes.plot(steps, dice.mean(axis=0), label=arm)
         axes.plot(steps, dice.T, ".", color=line.get_color(), alpha=0.5)
     axes.set(xlabel="step (one crop each)", ylabel="foreground Dice on validation neurons")
@@ -223,7 +223,7 @@ def drawn(name: str, cells: list[dict], table: dict, out: Path) -> str:
 
 def page(name: str, everything: list[dict], table: dict) -> str:
     """Return the page of one table; its comparisons may name cells of others."""
-    cells = of_table(everything, table)
+    cells = table_cells(everything, table)
     rows = [row for row in ROWS if all(cell["rows"].get(row) for cell in cells)]
     text = [f"### {table.get('title', name)}", training_table(cells)]
     for row, reason in {k: v for cell in cells for k, v in cell["skipped"].items()}.items():
@@ -240,10 +240,11 @@ def page(name: str, everything: list[dict], table: dict) -> str:
 
 def filled(readme: str, shown: list[str], *, marks: tuple[str, str] = MARKS) -> str:
     """Return a page with tables and figures between its two marks."""
-    before, between, after = readme.partition(marks[0])[0], *readme.partition(marks[1])[1:]
-    if not between:
+    head = readme.partition(marks[0])[0]
+    _, mark, tail = readme.partition(marks[1])
+    if not mark:
         raise ValueError(f"the page has no {marks[0]} followed by {marks[1]}")
-    return "\n\n".join([before + marks[0], *shown, between + after])
+    return "\n\n".join([head + marks[0], *shown, mark + tail])
 
 
 def main() -> None:
@@ -260,9 +261,9 @@ def main() -> None:
     shown = [pages["goals"].strip()]
     for name, table in settings["tables"].items():
         whole = {(arm, n) for arm in table["arms"] for n in table["volumes"]}
-        if whole <= {*sizes(of_table(everything, table))}:
+        if whole <= {*sizes(table_cells(everything, table))}:
             pages[name] = page(name, everything, table)
-            shown += [pages[name].strip(), drawn(name, of_table(everything, table), table, options.out)]
+            shown += [pages[name].strip(), drawn(name, table_cells(everything, table), table, options.out)]
     for name, text in pages.items():
         (options.out / f"study_{name}.md").write_text(text, encoding="utf-8")
     readme = filled(options.readme.read_text(encoding="utf-8"), [text for text in shown if text])

@@ -26,17 +26,19 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from neurokd.models.choices import Reading
 from neurokd.models.segmenter import NeuronSegmenter
 from neurokd.models.snake import snake_coordinates
 from neurokd.models.snake_conv import snake_conv3d
 from neurokd.models.teacher import Teacher, TeacherSource
-from neurokd.models.tube_kernel import READINGS, TubeConfig
+from neurokd.models.tube_kernel import TubeConfig
 from neurokd.training.losses import dice_cross_entropy
 
 GIB = 2**30
@@ -235,7 +237,7 @@ def main() -> None:
         row |= {method: in_process_of_its_own(case | {"method": method}, **common) for method in METHODS}
         rows.append(row)
         print(table(rows).splitlines()[-1], flush=True)
-    for reading in READINGS if options.steps else ():
+    for reading in get_args(Reading) if options.steps else ():
         case = {"kind": "step", "reading": reading, "repeats": options.steps}
         steps[reading] = in_process_of_its_own(case, **common)
         print(step_table(steps).splitlines()[-1], flush=True)

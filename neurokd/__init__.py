@@ -1,14 +1,14 @@
 """neurokd carries what 2D vision transformers learnt from natural images into 3D neuron segmentation.
 
-Stack in, SWC tree out::
+The input is a stack, the output an SWC tree::
 
     stack --data--> volume --models--> student --inference--> probability --inference.trace--> tree --> .swc
                                           ^                        |
                        2D teacher --------+ training               +--evaluation, viz
 
-The public names are loaded when they are first used (PEP 562), so that ``import neurokd`` costs
-next to nothing: neither torch nor timm nor MONAI is loaded by it. Which name comes from which
-module stands in one place, ``__init__.pyi`` beside this file, which editors and type checkers read too.
+A public name is loaded when it is first used (PEP 562), so ``import neurokd`` is fast: it does not load
+torch, timm or MONAI. The file ``__init__.pyi`` beside this one lists each public name and its module. Editors
+and type checkers read it too.
 """
 
 from __future__ import annotations

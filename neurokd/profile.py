@@ -1,14 +1,15 @@
-"""Where and how long the notebooks run: the one place that reads the environment for them.
+"""Environment variables of the notebooks: how long they run and where they write.
 
 =================== ============ =================================================================
 variable            default      meaning
 =================== ============ =================================================================
-``NEUROKD_PROFILE`` ``full``     ``full`` is what a reader gets; ``ci`` is the same story with fewer
-                                 steps, one to two minutes at most (set by ``notebooks/conftest.py``)
-``NEUROKD_OUT``     ``runs/...`` the folder that a notebook writes its results into
+``NEUROKD_PROFILE`` ``full``     ``full`` is what a reader gets; ``ci`` runs the same cells with fewer
+                                 steps, in at most two minutes (set by ``notebooks/conftest.py``)
+``NEUROKD_OUT``     ``runs/...`` the folder in which a notebook writes its results
 =================== ============ =================================================================
 
-The library itself never looks at them: a notebook reads its profile here and passes plain numbers on.
+Only this module reads these variables. A notebook asks for its profile and passes plain numbers to the
+library.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ logger = logging.getLogger(__name__)
 
 
 def profile() -> Literal["ci", "full"]:
-    """Return the profile a notebook shall run in, from ``NEUROKD_PROFILE``.
+    """Return the profile of a notebook, from ``NEUROKD_PROFILE``.
 
     Returns
     -------
     {"ci", "full"}
-        ``"full"`` where the variable is unset or empty.
+        The profile; ``"full"`` if the variable is unset or empty.
 
     Raises
     ------
     ValueError
-        The variable holds anything else.
+        The variable has any other value.
     """
     value = os.environ.get("NEUROKD_PROFILE") or "full"
     if value not in ("ci", "full"):
@@ -43,7 +44,7 @@ def profile() -> Literal["ci", "full"]:
 
 
 def run_folder(name: str) -> Path:
-    """Make an empty folder for the results of one run; an earlier run is moved aside, never overwritten.
+    """Make an empty folder for the results of one run; rename the folder of an earlier run.
 
     Parameters
     ----------
@@ -54,19 +55,22 @@ def run_folder(name: str) -> Path:
     Returns
     -------
     Path
-        The folder, absolute and empty. Where it held files already, those are now in the first
-        free one of ``<folder>-1``, ``<folder>-2``, ... beside it.
+        The absolute path of the empty folder. If the folder held files, they are now in the first of
+        ``<folder>-1``, ``<folder>-2``, ... that was free.
 
     Raises
     ------
     ValueError
-        The folder is the working directory or one of its parents, which cannot be moved aside.
+        The folder is the working directory or one of its parents, which cannot be renamed.
     FileExistsError
-        There is a file of that name.
+        A file has that name.
     """
     folder = Path(os.environ.get("NEUROKD_OUT") or Path("runs", name)).resolve()
     if Path.cwd().is_relative_to(folder):
-        raise ValueError(f"results cannot go to {folder}: it holds the working directory; name a folder below it")
+        raise ValueError(
+            f"the folder of a run must be a new one, got {folder}, which holds the working directory; "
+            "name a folder below it"
+        )
     if folder.is_dir() and any(folder.iterdir()):
         number = 1
         while (aside := folder.with_name(f"{folder.name}-{number}")).exists():

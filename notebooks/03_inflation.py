@@ -182,7 +182,7 @@ student = nkd.ViT3D(config, token=(1, token, token)).double().eval()
 final = teacher(large)
 cosine = {}
 for name, kernel in (("transpose rule", small), ("pseudo-inverse", pseudo)):
-    state = nkd.inflate_state_dict(vit.state_dict(), config, token=(1, token, token), mode="center", **statistics)
+    state = nkd.inflate_state_dict(vit.state_dict(), config, token=(1, token, token), inflation="center", **statistics)
     student.load_state_dict(state | {"patch_embed.proj.weight": rearrange(kernel, "d 1 y x -> d 1 1 y x")})
     last = student(rearrange(picture, "b c y x -> b c 1 y x"))
     cosine[name] = float(F.cosine_similarity(last, final, dim=-1).mean())
@@ -196,11 +196,11 @@ assert cosine["transpose rule"] > 0.97 > cosine["pseudo-inverse"]
 
 # %% mystnb={"image": {"alt": "Three channels slice by slice: average has the same faint kernel in all four slices, center has the full kernel in one."}}
 depth = 4
-inflated = {mode: nkd.inflate_depth(small, depth, mode=mode) for mode in ("average", "center")}
+inflated = {name: nkd.inflate_depth(small, depth, inflation=name) for name in ("average", "center")}
 for kernel in inflated.values():
     assert float((kernel.sum(dim=2) - small).abs().max()) < 1e-12
 figure = nkd.plot_kernels(torch.cat([*inflated.values()], dim=2), channels=channels[:3])
-names = [f"{mode}, z = {k}" for mode in inflated for k in range(depth)]
+names = [f"{name}, z = {k}" for name in inflated for k in range(depth)]
 for panel, name in zip(figure.axes, names, strict=False):
     panel.set_title(name, fontsize="small")
 
@@ -210,12 +210,12 @@ for panel, name in zip(figure.axes, names, strict=False):
 # %% mystnb={"image": {"alt": "Bars: average answers every slice with a quarter, center answers slice 2 fully and the others not at all."}}
 reference = F.conv2d(picture, small, stride=token).norm()
 response = {}
-for mode, kernel in inflated.items():
-    response[mode] = []
+for name, kernel in inflated.items():
+    response[name] = []
     for k in range(depth):
         box = torch.zeros(1, 1, depth, *picture.shape[2:], dtype=torch.float64)
         box[:, :, k] = picture
-        response[mode].append(float(F.conv3d(box, kernel, stride=(depth, token, token)).norm() / reference))
+        response[name].append(float(F.conv3d(box, kernel, stride=(depth, token, token)).norm() / reference))
 assert np.allclose(response["average"], 1 / depth) and np.allclose(response["center"], [0, 0, 1, 0])
 
 with torch.enable_grad():  # what one step of training would do to the zeros of center
@@ -227,8 +227,8 @@ print("gradient of center's four slices:", " ".join(f"{value:.2g}" for value in 
 assert gradient.min() > 0.1 * gradient.max()
 
 figure, axes = plt.subplots(figsize=(5, 2.6), layout="constrained")
-for shift, (mode, values), colour in zip((-0.2, 0.2), response.items(), ("#0072B2", "#E69F00"), strict=True):
-    axes.bar(np.arange(depth) + shift, values, width=0.38, color=colour, label=mode)
+for shift, (name, values), colour in zip((-0.2, 0.2), response.items(), ("#0072B2", "#E69F00"), strict=True):
+    axes.bar(np.arange(depth) + shift, values, width=0.38, color=colour, label=name)
 axes.set(xticks=range(depth), xlabel="slice of the token that holds the neurite", ylabel="share of the response")
 axes.spines[["top", "right"]].set_visible(False)
 _ = axes.legend(frameon=False)
@@ -243,7 +243,7 @@ _ = axes.legend(frameon=False)
 # %% mystnb={"image": {"alt": "Similarity of one place to all others: a bright spot on the trained grid, the same on 12 x 12 tokens, and the same again in the last slab."}}
 slabs, grid = 4, (12, 12)
 state = nkd.inflate_state_dict(
-    vit.state_dict(), config, token=(depth, token, token), mode="center", slabs=slabs, **statistics
+    vit.state_dict(), config, token=(depth, token, token), inflation="center", slabs=slabs, **statistics
 )
 student = nkd.ViT3D(config, token=(depth, token, token), slabs=slabs).double().eval()
 student.load_state_dict(state)
@@ -283,12 +283,12 @@ for hook in hooks:
     hook.remove()
 
 
-def block_errors(*, mode: str, depth: int, slabs: int, balance_prefix: bool) -> list[float]:
+def block_errors(*, inflation: str, depth: int, slabs: int, balance_prefix: bool) -> list[float]:
     """Largest error after each block on a volume constant in z, in units of the largest token."""
     box = (depth, patch, patch)
     model = nkd.ViT3D(config, token=box, slabs=slabs, balance_prefix=balance_prefix).double().eval()
     model.load_state_dict(
-        nkd.inflate_state_dict(vit.state_dict(), config, token=box, mode=mode, slabs=slabs, **statistics)
+        nkd.inflate_state_dict(vit.state_dict(), config, token=box, inflation=inflation, slabs=slabs, **statistics)
     )
     constant = repeat(picture, "1 1 y x -> 1 1 z y x", z=depth * slabs)
     found = []
@@ -300,10 +300,10 @@ def block_errors(*, mode: str, depth: int, slabs: int, balance_prefix: bool) -> 
 
 
 errors = {
-    "average, one slab": block_errors(mode="average", depth=4, slabs=1, balance_prefix=False),
-    "center, one slab": block_errors(mode="center", depth=4, slabs=1, balance_prefix=False),
-    "center, 4 slabs, balanced": block_errors(mode="center", depth=2, slabs=4, balance_prefix=True),
-    "center, 4 slabs": block_errors(mode="center", depth=2, slabs=4, balance_prefix=False),
+    "average, one slab": block_errors(inflation="average", depth=4, slabs=1, balance_prefix=False),
+    "center, one slab": block_errors(inflation="center", depth=4, slabs=1, balance_prefix=False),
+    "center, 4 slabs, balanced": block_errors(inflation="center", depth=2, slabs=4, balance_prefix=True),
+    "center, 4 slabs": block_errors(inflation="center", depth=2, slabs=4, balance_prefix=False),
 }
 for name, values in errors.items():
     print(f"{name:<27}largest error of any block {max(values):.0e}")
@@ -347,7 +347,7 @@ _ = panel.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anc
 slabs, box = 4, (1, patch, patch)
 model = nkd.ViT3D(config, token=box, slabs=slabs).double().eval()
 model.load_state_dict(
-    nkd.inflate_state_dict(vit.state_dict(), config, token=box, mode="center", slabs=slabs, **statistics)
+    nkd.inflate_state_dict(vit.state_dict(), config, token=box, inflation="center", slabs=slabs, **statistics)
 )
 constant = repeat(picture, "1 1 y x -> 1 1 z y x", z=slabs)
 added = np.log(slabs) * np.linspace(0, 2, 5 if short else 17)
@@ -382,12 +382,14 @@ _ = axes.legend(frameon=False)
 box = (4, patch, patch)
 part = volume[z - 2 : z + 2]
 stand_in = {"center": part[2], "average": part.mean(0)}
-for mode, image in stand_in.items():
+for inflation, image in stand_in.items():
     model = nkd.ViT3D(config, token=box).double().eval()
-    model.load_state_dict(nkd.inflate_state_dict(vit.state_dict(), config, token=box, mode=mode, **statistics))
+    model.load_state_dict(
+        nkd.inflate_state_dict(vit.state_dict(), config, token=box, inflation=inflation, **statistics)
+    )
     theirs = teacher(image[None, None])
     error = float((model(part[None, None]) - theirs).abs().max() / theirs.abs().max())
-    print(f"{mode:>8}: error {error:.0e}")
+    print(f"{inflation:>8}: error {error:.0e}")
     assert error < 1e-9
 
 # %% [markdown]

@@ -269,7 +269,7 @@ units = torch.eye(p * p, dtype=torch.float64).reshape(p * p, 1, p, p)
 
 def matrix(reading, axis):
     """What a reading makes of each unit kernel: ``(p p) along across across'``, read off at zero offset."""
-    config = nkd.TubeConfig(reading=reading, mode="instead", axes=axis)
+    config = nkd.TubeConfig(reading=reading, role="instead", axes=axis)
     embed = nkd.DeformableTubularEmbed(p * p, token=(p, p, p), config=config).double()
     embed.load_kernel(repeat(units / 3, "d 1 y x -> d 3 y x"), None, mean=(0, 0, 0), std=(1, 1, 1))
     size = [9 * p if name == axis else p for name in "zyx"]  # nine tokens along the tube; the one in the middle
@@ -321,7 +321,7 @@ for reading in readings:
     basis = basis[:, strength > 1e-9]
     left[reading] = kernels @ basis @ basis.T
     kept_share[reading] = (left[reading].square().sum() / kernels.square().sum()).item()
-    config = nkd.TubeConfig(reading=reading, mode="instead", axes="z")
+    config = nkd.TubeConfig(reading=reading, role="instead", axes="z")
     embed = nkd.DeformableTubularEmbed(len(kernels), token=(p, p, p), config=config)
     embed.load_kernel(source.weight, source.bias, mean=teacher.mean, std=teacher.std)
     with torch.no_grad():
@@ -346,7 +346,7 @@ channel = int(kernels.square().sum(1).argmax())
 figure, axes = plt.subplots(2, 5, figsize=(11.5, 4.9), height_ratios=(1, 1.2), layout="constrained")
 for (above, below), reading in zip(axes.T[1:], readings, strict=True):
     embed = nkd.DeformableTubularEmbed(
-        1, token=(p, p, p), config=nkd.TubeConfig(reading=reading, mode="instead", axes="x")
+        1, token=(p, p, p), config=nkd.TubeConfig(reading=reading, role="instead", axes="x")
     )
     torch.nn.init.constant_(embed.views[0].head.bias, 0.4)  # a bow: every step is slope * tanh(0.4)
     with torch.no_grad():
@@ -403,9 +403,9 @@ assert opened > 0
 # %% [markdown]
 # ## 7 · In a decoder
 #
-# Tubes need no teacher. `SnakeConv3d` is a layer like any other (after dynamic snake convolution, Qi et al. 2023, arXiv:2307.08388): a row of taps along each axis, and an offset head that looks at its input and says, for every voxel, how these tubes bend. The heads start at zero, so that it starts as a plain convolution whose kernel is a cross.
+# Tubes need no teacher. `SnakeConv3d` is a layer with a row of taps along each axis (after dynamic snake convolution, Qi et al. 2023, arXiv:2307.08388). Its offset heads look at the input and give, for each voxel, the steps of its tubes. The heads start at zero, so the layer starts as a plain convolution with the shape of a cross.
 #
-# Here it takes the place of the last block of a trained decoder, that of `neurokd-tiny`. Everything before that block stays as it is, so what enters the block is computed once. Three new blocks then learn from one simulated neuron, from the same crops: 3 x 3 x 3 voxels, tubes that must stay straight, tubes that may bend.
+# Here the layer replaces the last block of a trained decoder, the one of `neurokd-tiny`. Everything before that block stays fixed, so its output is computed once. Three new blocks learn from one simulated neuron, on the same crops: a convolution of 3 x 3 x 3 voxels, tubes that stay straight, and tubes that may bend.
 
 # %%
 ready = nkd.NeuronSegmenter.from_pretrained("neurokd-tiny").requires_grad_(False)
@@ -467,7 +467,7 @@ for kind, block in blocks.items():
     print(f"{kind:>9}: loss {losses[kind]:.3f} at the end, Dice {dices[kind]:.3f} on the other neuron; {seconds:.0f} s")
 
 # %% [markdown]
-# And where do the taps go? For all voxels of the other neuron's neurites: the share of their tubes' taps that lie on a neurite.
+# Where do the taps go? For the tubes of all neurite voxels of the other neuron, we count the share of taps that lie on a neurite.
 
 # %%
 layer, neurite = blocks["bent"][0], torch.from_numpy(unseen.mask)
@@ -496,7 +496,7 @@ box = unseen.volume[z : z + 13, y : y + 13, x : x + 13]
 _ = nkd.plot_snake(box, learnt, spacing=unseen.spacing, title="The neurite voxel whose tubes bend most")
 
 # %% [markdown]
-# *The three tubes of one voxel; the ring is the voxel.* The tubes learn to bend, and on the neuron they learn from, the loss of bent tubes is lower than that of straight ones. But they do **not** follow the neurite: fewer of their taps lie on it than if they were straight. Nothing in the loss asks them to follow, and a tap beside a neurite tells where it ends. On the other neuron the three blocks are a few hundredths of Dice apart; one seed and one neuron cannot say which is best. The plain convolution is the fastest.
+# *The three tubes of one voxel. The ring marks the voxel.* The tubes learn to bend, and bent tubes reach a lower loss than straight ones on the neuron they learn from. But they do **not** follow the neurite: fewer of their taps lie on it than if they were straight. Nothing in the loss asks them to follow, and a tap beside a neurite shows where the neurite ends. On the other neuron the three blocks differ by a few hundredths of Dice. One seed and one neuron cannot say which is best. The plain convolution is the fastest.
 
 # %% [markdown]
 # ## What was learnt
@@ -504,8 +504,8 @@ _ = nkd.plot_snake(box, learnt, spacing=unseen.spacing, title="The neurite voxel
 # - A tube has a fixed middle and steps that add up outward. Gradient descent on the steps alone follows a curve to within half a voxel. It follows a real neurite to within a voxel of an automatic trace.
 # - "Flattened along a tube" can mean several things. `patch` and `lines` keep about a tenth of the teacher's kernel. `literal` keeps the weights but not the square. `grid` keeps everything, so it is the default.
 # - Tubes beside the inflated embedding, behind a gate of zero, change nothing at step 0.
+# - A snake convolution in a decoder learns to bend. It does not learn to follow: our tubes reach across the neurite.
 # - A tube belongs to a token. It can only follow a neurite that passes through the middle of that token (exercise 1).
-# - In a decoder, a snake convolution learns to bend. It does not have to learn to follow the neurite: the tubes of this notebook reach across it.
 #
 # This notebook does *not* show whether tubes make a better student. [09 · Does it help?](09_does_it_help.ipynb) compares students with and without tubes.
 #
@@ -538,7 +538,7 @@ assert error[15] == 3 and error[20:].median() < 0.5
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 for inflation in ("center", "average"):
-    config = nkd.TubeConfig(mode="instead", inflation=inflation)
+    config = nkd.TubeConfig(role="instead", inflation=inflation)
     embed = nkd.DeformableTubularEmbed(len(kernels), token=(p, p, p), config=config)
     embed.load_kernel(source.weight, source.bias, mean=teacher.mean, std=teacher.std)
     embed(images[:1]).square().mean().backward()
@@ -554,7 +554,7 @@ for inflation in ("center", "average"):
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-embed = nkd.DeformableTubularEmbed(1, token=(4, 8, 8), config=nkd.TubeConfig(reading="literal", mode="instead"))
+embed = nkd.DeformableTubularEmbed(1, token=(4, 8, 8), config=nkd.TubeConfig(reading="literal", role="instead"))
 for number, view in enumerate(embed.views):
     size = (16, 48, 48)
     with torch.no_grad():

@@ -79,7 +79,7 @@ def main_direction(tokens):
 side, cube = 4, (32, 32, 32) if short else (48, 48, 48)
 box = nkd.Patches(unseen, size=cube, length=1, seed=2, foreground=1.0, augment=False)[0]
 views = {
-    axis: nkd.multi_view_tokens(teacher, box["image"][None], token=(side,) * 3, taps=[5], views=axis, slices=1)[0][0]
+    axis: nkd.multi_view_tokens(teacher, box["image"][None], token=(side,) * 3, blocks=[5], views=axis, slices=1)[0][0]
     for axis in "zyx"
 }
 print("tokens of each view (width, z, y, x):", tuple(views["z"].shape))
@@ -142,7 +142,7 @@ def with_dot(at):
 
 def target(volume):
     """What a student would be asked to match, from the teacher's block 2."""
-    return nkd.multi_view_tokens(teacher, volume, token=token, taps=[2])[0][0]
+    return nkd.multi_view_tokens(teacher, volume, token=token, blocks=[2])[0][0]
 
 
 empty = target(dim_noise)
@@ -216,11 +216,11 @@ student = nkd.NeuronSegmenter.from_scratch(
     dim=96, depth=4, heads=3, token=token, window=crop, generator=torch.Generator().manual_seed(0)
 )
 distillation = nkd.Distillation(teacher, student, generator=torch.Generator().manual_seed(0))
-taps = [tap for tap, _ in distillation.taps]
+blocks = [block for block, _ in distillation.blocks]
 for name, network in {"teacher": teacher, "student": student.vit, "projections": distillation.projections}.items():
     print(f"{name:>12}: {sum(p.numel() for p in network.parameters()) / 1e6:6.2f} million weights")
 print(f"tokens of {teacher.vit.embed_dim} numbers against {student.config.vit.dim}")
-print("blocks that are compared (student, teacher), from 0:", distillation.taps)
+print("blocks that are compared (student, teacher), from 0:", distillation.blocks)
 
 
 def crops(samples, count, seed, augment):
@@ -246,14 +246,14 @@ curves = []
 @torch.no_grad()
 def distance(volumes, targets):
     """Cosine and Gram loss of the student as it is now."""
-    _, parts = distillation.compare(student.vit.feature_maps(volumes, taps), targets)
+    _, parts = distillation.compare(student.vit.feature_maps(volumes, blocks), targets)
     return {name: value.item() for name, value in parts.items()}
 
 
 before = distance(held_out, held_out_targets)
 for step in tqdm(range(1, steps + 1), desc="distilling"):
     chosen = torch.randperm(len(known), generator=generator)[:4]
-    maps = student.vit.feature_maps(known[chosen], taps)
+    maps = student.vit.feature_maps(known[chosen], blocks)
     loss, parts = distillation.compare(maps, [m[chosen] for m in known_targets], step=step)
     optimizer.zero_grad()
     loss.backward()
@@ -289,9 +289,9 @@ assert all(torch.equal(teacher.state_dict()[name], value) for name, value in fro
 # %%
 agreement, maps = {}, {}
 with torch.no_grad():
-    tokens = student.vit.feature_maps(held_out, taps)
+    tokens = student.vit.feature_maps(held_out, blocks)
     for (_, block), ours, theirs, onto in zip(
-        distillation.taps, tokens, held_out_targets, distillation.projections, strict=True
+        distillation.blocks, tokens, held_out_targets, distillation.projections, strict=True
     ):
         ours, theirs = (rearrange(m, "b d z y x -> b z y x d") for m in (ours, theirs))
         ours, theirs = (unit(m - m.mean((0, 1, 2, 3)), dim=-1) for m in (onto(ours), theirs))
@@ -406,7 +406,7 @@ for name, weight in {"no anchor": 0.0, "Gram anchor": anchor_weight}.items():
     def measure(record, model=inflated, ruler=ruler, sees=sees, log=log):
         """A callback: how far are the tokens from what the teacher sees?"""
         if record["step"] % (tune_steps // 5) == 0 and "val_dice" not in record:
-            maps = model.vit.feature_maps(probe.to(model.norms[0].weight.device), model.config.taps)
+            maps = model.vit.feature_maps(probe.to(model.norms[0].weight.device), model.config.blocks)
             _, parts = ruler.compare([m.float().cpu() for m in maps], sees)
             log.append({"step": record["step"]} | {key: value.item() for key, value in parts.items()})
 
@@ -453,7 +453,7 @@ assert held[-1]["gram"] < 0.6 * free[-1]["gram"] and held[-1]["cosine"] < free[-
 # - Cosine and MSE ask for the teacher's numbers, up to a learnt projection. Gram asks only for the teacher's geometry.
 # - With a falling weight, distillation gives the student a start. With a constant weight, it is an anchor, and an inflated student forgets less.
 # - This notebook does not show that either use improves segmentation, nor which weights and blocks are best. It uses one seed, one teacher and simulated neurons.
-# - A trained segmenter can also teach its probabilities. Use `nkd.SoftTargets(large)` in place of `nkd.Distillation` to train a smaller student on them. `neurokd-tiny` was made this way.
+# - A trained segmenter can also teach its probabilities. Use `nkd.SoftTargets(large)` in place of `nkd.Distillation` to train a smaller student on them.
 #
 # ## Exercises
 #
@@ -504,7 +504,7 @@ teacher.cpu()
 three = rows(held_out_targets[-1][0])
 for chosen in ("z", "zy"):
     start = time.perf_counter()
-    (fewer,) = nkd.multi_view_tokens(teacher, held_out[:1], token=token, taps=[11], views=chosen)
+    (fewer,) = nkd.multi_view_tokens(teacher, held_out[:1], token=token, blocks=[11], views=chosen)
     seconds, alike = time.perf_counter() - start, 1 - nkd.cosine_loss(rows(fewer[0]), three).item()
     print(f"views {chosen:>2}: {seconds:.2f} s ({per_crop:.2f} s for three), mean cosine to three views {alike:.2f}")
     assert alike < 0.99

@@ -276,7 +276,7 @@ for axes, mask, title in ((panels[1], as_written, "radii of the SWC"), (panels[2
 #
 # Neurons are split, never crops: one to choose on (validation), `HOLD_OUT` for the test, the rest to train on. With a single neuron left, its stack is cut in two instead. Both parts then show the same neuron, so the score promises too much; that is said. If two of your files come from one brain or one dish, hold out both or neither.
 #
-# The student need not begin at nothing. `neurokd-tiny` comes with the package and has learnt to find neurites in simulated stacks, at 0.38 µm a voxel; its *model card* (a page of the book, and `weights/neurokd-tiny/README.md` in the package) says how, and what it has not seen. It goes on with your neurons, in fewer and smaller steps than a new one needs, so that it does not forget. (The example flatters it, being simulated too.) Where yours look quite different, compare with `START_FROM = None`: a 2D network that learnt from photographs, inflated.
+# The student does not have to start from nothing. `neurokd-tiny` comes with the package. It has learnt to find neurites in drawn scenes, each under a microscope of its own. Its *model card* (a page of the book, and `weights/neurokd-tiny/README.md` in the package) says how, and what it has not seen. Here it is trained further on your neurons, in fewer and smaller steps than a new student needs, so that it does not forget. If your stacks look quite different, compare with `START_FROM = None`: an inflated 2D network that learnt from photographs.
 
 # %%
 shuffled = [samples[i] for i in np.random.default_rng(0).permutation(len(samples))]

@@ -70,7 +70,7 @@ def test_labels_that_cannot_be_split(labels, options, words) -> None:
         (NEURITE, KNOWN[1:], r"known of sample 'bad' must be boolean of shape \(20, 24, 28\), got bool of \(19"),
         (NEURITE, KNOWN.astype(np.uint8), "got uint8"),
         (NEURITE, KNOWN & False, "no known voxel"),
-        (None, KNOWN, "no mask"),
+        (None, KNOWN, "known of sample 'bad' must be None without a mask"),
     ],
 )
 def test_known_is_a_boolean_array_beside_a_mask(mask, known, words) -> None:

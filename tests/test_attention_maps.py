@@ -25,7 +25,7 @@ def softmax_of_the_formula(teacher, image, *, block):
     config = vit_config(teacher.vit)
     vit = ViT3D(config, token=(1, *config.patch)).double().eval()
     state = teacher.vit.state_dict()
-    vit.load_state_dict(inflate_state_dict(state, config, token=(1, *config.patch), mode="center", **STATISTICS))
+    vit.load_state_dict(inflate_state_dict(state, config, token=(1, *config.patch), inflation="center", **STATISTICS))
     volume = repeat(image, "1 1 y x -> 1 1 1 y x")
     tokens = vit.embed(volume) if block == 0 else vit.block_outputs(volume, [block - 1])[0]
     one = vit.blocks[block]

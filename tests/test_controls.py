@@ -36,7 +36,7 @@ def test_tokens_of_a_shuffled_teacher_hardly_vary_with_place(real_teacher):
         teacher = shuffle_teacher(real_teacher, generator=generator) if name == "shuffled" else real_teacher
         student = NeuronSegmenter.from_teacher(teacher, preset="tiny", inflation=inflation, generator=generator).eval()
         with torch.no_grad():
-            _, maps = student.forward_with_tokens(volume, student.config.taps)
+            _, maps = student.forward_with_tokens(volume, student.config.blocks)
         tokens = [tokens.flatten(2) for tokens in maps]
         varying[name] = [float((t - t.mean(2, keepdim=True)).square().sum() / t.square().sum()) for t in tokens]
     assert max(varying["shuffled"]) <= 0.1

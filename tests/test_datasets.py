@@ -136,11 +136,15 @@ def test_masks_may_be_stored_as_0_and_255() -> None:
 @pytest.mark.parametrize(
     ("sample", "settings", "words"),
     [
-        (Sample("bad", VOLUME), {}, "sample 'bad' has no mask"),
+        (Sample("bad", VOLUME), {}, "sample 'bad' must have a mask, got None"),
         (Sample("bad", VOLUME, np.zeros(SHAPE, bool)), {}, r"must have foreground, got empty masks for \['bad'\]"),
         (Sample("bad", VOLUME, VOLUME / 7), {}, "mask of sample 'bad' must be boolean"),
-        (Sample("bad", VOLUME * 0, MASK), {}, "sample 'bad': volume is constant"),
-        (Sample("bad", np.where(MASK, np.nan, 1.0), MASK), {}, "sample 'bad': volume has .* NaN"),
+        (Sample("bad", VOLUME * 0, MASK), {}, "volume of sample 'bad' cannot be used: volume is constant"),
+        (
+            Sample("bad", np.where(MASK, np.nan, 1.0), MASK),
+            {},
+            "volume of sample 'bad' cannot be used: volume must be finite, got .* NaN",
+        ),
         (None, {"size": (8, 8)}, "size must be three positive integers"),
         (None, {"size": 8}, "size must be three positive integers"),
         (None, {"size": (8, 8, 0)}, "size must be three positive integers"),
@@ -158,7 +162,7 @@ def test_what_cannot_be_cut(sample, settings, words) -> None:
 def test_other_bad_samples() -> None:
     with pytest.raises(ValueError, match="no samples"):
         Patches([], size=(8, 8, 8), length=1, seed=0)
-    with pytest.raises(ValueError, match=r"sample 'bad': mask has shape \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"mask of sample 'bad' must have the shape of its volume, .* got \(2, 2\)"):
         Sample("bad", VOLUME, np.zeros((2, 2)))
     assert Sample("own", VOLUME).source == "own"
 
@@ -190,7 +194,7 @@ def test_split_sizes_and_errors() -> None:
     assert [len(part) for part in split_by_source(named(list("abcdefghij")), seed=0)] == [8, 1, 1]
     assert [len(part) for part in split_by_source(named(list("abcd")), fractions=(0.5, 0.5, 0), seed=0)] == [2, 2, 0]
     assert len({tuple(s.name for s in split_by_source(janelia, seed=seed)[2]) for seed in range(5)}) > 1
-    with pytest.raises(ValueError, match="2 sources cannot fill 3 parts"):
+    with pytest.raises(ValueError, match="at least 3 sources, got 2"):
         split_by_source(named(list("aabb")), seed=0)
     for fractions in ((0.8, 0.1), (0.8, 0.1, 0.2), (1.2, -0.1, -0.1)):
         with pytest.raises(ValueError, match="fractions must be"):
@@ -208,13 +212,13 @@ def test_one_stack_is_cut_where_its_neuron_is_longest() -> None:
     assert {part.source for part in (first, second)} == {"brain 7"} and second.spacing == (2.0, 1.0, 1.0)
     assert Patches([first], size=(8, 8, 8), length=1, seed=0)[0]["mask"].shape == (1, 8, 8, 8)
     for bad, words in (
-        ({"share": 1.0}, "share=1.0"),
-        ({"margin": -1}, "margin=-1"),
+        ({"share": 1.0}, "share must be above 0 and below 1, got 1.0"),
+        ({"margin": -1}, "margin must not be negative, got -1"),
         ({"margin": 8}, "y = 14 .*margin"),
     ):
         with pytest.raises(ValueError, match=words):
             split_by_region(sample, **bad)
-    for mask, words in ((None, "'a' has no mask"), (MASK & False, "mask of sample 'a' is empty")):
+    for mask, words in ((None, "'a' must have a mask"), (MASK & False, "mask of sample 'a' must have foreground")):
         with pytest.raises(ValueError, match=words):
             split_by_region(Sample("a", VOLUME, mask))
 

@@ -28,7 +28,7 @@ PER_DEVICE = {"loss": dice_cross_entropy(), "subtract_mean": True}
 
 
 def run(folder, *, devices, loss, subtract_mean):
-    """Train the tiny preset with a teacher beside it; return what this process saw at each step, and the history."""
+    """Train a student of the preset tiny with a teacher; return what this process saw at each step, and the history."""
     neurons = simulated_neurons(2, seed=3, shape=(16, 48, 48))
     generator = torch.Generator().manual_seed(0)
     teacher = stand_in_teacher()

@@ -26,9 +26,9 @@ class PatchMeans:
     patch = (14, 14)
     calls = 0
 
-    def feature_maps(self, images, taps):
+    def feature_maps(self, images, blocks):
         self.calls += 1
-        return [reduce(images, "b d (y i) (x j) -> b d y x", "mean", i=14, j=14) for _ in taps]
+        return [reduce(images, "b d (y i) (x j) -> b d y x", "mean", i=14, j=14) for _ in blocks]
 
 
 def small_student(seed=0, **options):
@@ -60,7 +60,7 @@ def dot(at, shape=(16, 48, 40)):
 @pytest.mark.parametrize("views", [("z",), ("y",), ("x",), ("z", "y", "x")], ids="".join)
 @pytest.mark.parametrize("axis", range(3), ids="zyx")
 def test_a_dot_moved_by_one_token_moves_the_target_by_one_token(axis, views, magnification):
-    settings = {"token": TOKEN, "taps": [0], "views": views, "magnification": magnification}
+    settings = {"token": TOKEN, "blocks": [0], "views": views, "magnification": magnification}
     start = [1, 2, 2]
     moved = list(start)
     moved[axis] += 1
@@ -74,7 +74,7 @@ def test_a_dot_moved_by_one_token_moves_the_target_by_one_token(axis, views, mag
 def test_patch_means_without_enlarging_are_the_means_of_the_tokens():
     """All slices, tokens of the teacher's own patch: in every view the mean of the token's voxels."""
     volume = noise(2, 1, 28, 42, 14)
-    (tokens,) = multi_view_tokens(PatchMeans(), volume, token=(14, 14, 14), taps=[0], slices=None)
+    (tokens,) = multi_view_tokens(PatchMeans(), volume, token=(14, 14, 14), blocks=[0], slices=None)
     means = reduce(volume, "b d (z i) (y j) (x k) -> b d z y x", "mean", i=14, j=14, k=14)
     torch.testing.assert_close(tokens, means)
 
@@ -89,7 +89,7 @@ def test_slices_are_spread_and_one_is_that_of_center_inflation():
 def test_a_view_is_the_teacher_on_the_magnified_slice(teacher):
     """Against the teacher's own magnification, slice by slice, at twice as many patches as tokens."""
     volume, token = noise(1, 1, 4, 24, 40), (1, 8, 8)
-    (ours,) = multi_view_tokens(teacher, volume, token=token, taps=[2], views=("z",), magnification=4, slices=None)
+    (ours,) = multi_view_tokens(teacher, volume, token=token, blocks=[2], views=("z",), magnification=4, slices=None)
     for z in range(4):
         (theirs,) = teacher.feature_maps(volume[:, :, z], [2], magnification=4)
         assert theirs.shape[2:] == (6, 10)
@@ -98,7 +98,7 @@ def test_a_view_is_the_teacher_on_the_magnified_slice(teacher):
 
 
 def test_views_are_the_same_up_to_the_order_of_axes(teacher):
-    volume, settings = noise(1, 1, 16, 16, 24), {"token": (8, 8, 8), "taps": [1]}
+    volume, settings = noise(1, 1, 16, 16, 24), {"token": (8, 8, 8), "blocks": [1]}
     (along_x,) = multi_view_tokens(teacher, volume, views=("x",), **settings)
     turned = rearrange(volume, "b c z y x -> b c x z y")
     (along_z,) = multi_view_tokens(teacher, turned, views=("z",), **settings)
@@ -106,7 +106,7 @@ def test_views_are_the_same_up_to_the_order_of_axes(teacher):
 
 
 def test_what_a_volume_gives_does_not_depend_on_its_batch(teacher):
-    volume, settings = noise(3, 1, 8, 16, 16), {"token": TOKEN, "taps": [0, 3]}
+    volume, settings = noise(3, 1, 8, 16, 16), {"token": TOKEN, "blocks": [0, 3]}
     together = multi_view_tokens(teacher, volume, **settings)
     alone = multi_view_tokens(teacher, volume[1:2], **settings)
     assert all(torch.equal(a[1:2], b) for a, b in zip(together, alone, strict=True))
@@ -118,20 +118,20 @@ def test_what_a_volume_gives_does_not_depend_on_its_batch(teacher):
         ({"token": (3, 8, 8)}, r"whole tokens of \(3, 8, 8\)"),
         ({"views": ("z", "z")}, "views"),
         ({"views": ("w",)}, "'w'"),
-        ({"magnification": 0}, "magnification is 0"),
-        ({"slices": 0}, "slices is 0"),
+        ({"magnification": 0}, "magnification must be positive or None, got 0"),
+        ({"slices": 0}, "slices must be at least 1, or None for all, got 0"),
     ],
 )
 def test_bad_views_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        multi_view_tokens(PatchMeans(), torch.zeros(1, 1, 8, 16, 16), **{"token": TOKEN, "taps": [0]} | options)
+        multi_view_tokens(PatchMeans(), torch.zeros(1, 1, 8, 16, 16), **{"token": TOKEN, "blocks": [0]} | options)
 
 
 @pytest.mark.weights
 @pytest.mark.parametrize(("block", "magnification"), [(2, None), (11, 3.5)])
 def test_real_teacher_sees_a_dot_move_by_one_token(real_teacher, block, magnification):
     """The last block needs neurites larger than one patch a token: at the default it may place a dot beside itself."""
-    settings = {"token": TOKEN, "taps": [block], "magnification": magnification}
+    settings = {"token": TOKEN, "blocks": [block], "magnification": magnification}
     background = 0.2 * noise(1, 1, 12, 40, 40)
     (empty,) = multi_view_tokens(real_teacher, background, **settings)
     for at in [(1, 2, 2), (2, 2, 2), (1, 3, 2), (1, 2, 3)]:
@@ -148,7 +148,7 @@ def test_a_student_inflated_from_the_real_teacher_is_at_its_anchor(real_teacher)
     anchor = distillation(real_teacher, student, views=("z",), slices=1, mse=1.0)
     volume = repeat(noise(1, 1, 70, 84), "b c y x -> b c z y x", z=6)
     _, value, parts = anchor(student, volume, step=0)
-    assert anchor.taps == ((1, 1), (2, 2), (3, 3))
+    assert anchor.blocks == ((1, 1), (2, 2), (3, 3))
     assert set(parts) == {"distill_cosine", "distill_mse", "distill_gram", "distill_weight"}
     assert value < 1e-6
     _, shifted, _ = anchor(student, volume.roll(14, dims=-1) + 0.1 * noise(*volume.shape, seed=1), step=0)
@@ -207,7 +207,7 @@ def test_falls_by_half_in_50_steps_on_one_batch_and_the_teacher_stays(teacher):
     """A smaller student of its own: 48 wide, 3 deep, from a teacher of 192 and 6."""
     student = small_student()
     distil = distillation(teacher, student).train()
-    assert distil.taps == ((0, 1), (1, 3), (2, 5))
+    assert distil.blocks == ((0, 1), (1, 3), (2, 5))
     assert not teacher.training
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     parameters = [*student.parameters(), *distil.learned()]
@@ -291,15 +291,15 @@ def test_cached_tokens_are_those_computed(teacher, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cosine": -1.0}, "cosine is -1"),
-        ({"cosine": 0.0, "gram": 0.0}, "all 0"),
+        ({"cosine": -1.0}, "cosine must not be negative, got -1"),
+        ({"cosine": 0.0, "gram": 0.0}, "must be positive, got 0 for all"),
         ({"schedule": "step"}, "'step'"),
-        ({"schedule": "linear"}, "steps is None"),
-        ({"steps": 9}, "steps is 9, but a constant weight"),
-        ({"gram_tokens": 1}, "gram_tokens is 1"),
-        ({"taps": ((2, 6),)}, r"\(\(2, 6\),\).*\(3, 6\) blocks"),
-        ({"taps": ()}, "taps"),
-        ({"project": False}, r"widths \(48, 192\)"),
+        ({"schedule": "linear"}, "steps must be at least 1 .*, got None"),
+        ({"steps": 9}, "steps must be None with schedule 'constant', got 9"),
+        ({"gram_tokens": 1}, "gram_tokens must be at least 2, got 1"),
+        ({"blocks": ((2, 6),)}, r"below \(3, 6\), got \(\(2, 6\),\)"),
+        ({"blocks": ()}, "blocks"),
+        ({"project": False}, r"project must be True .* got False with widths \(48, 192\)"),
     ],
 )
 def test_bad_settings_are_named(teacher, settings, message):
@@ -391,7 +391,7 @@ def test_an_anchor_holds_the_tokens_while_fine_tuning(teacher, tmp_path):
         run = {"config": config, "distillation": anchor, "progress": False}
         train(student, [sample(0)], [sample(1)], tmp_path / str(weight), **run)
         volume = torch.from_numpy(scale_intensity(sample(5).volume))[None, None]
-        _, maps = student.eval().forward_with_tokens(volume, student.config.taps)
+        _, maps = student.eval().forward_with_tokens(volume, student.config.blocks)
         drift[weight] = anchor.compare(maps, anchor.targets(volume))[0].item()
     assert drift[10.0] < 0.75 * drift[0.0]
 
@@ -411,4 +411,4 @@ def test_every_initialisation_trains_with_the_real_teacher(real_teacher, tmp_pat
     )
     assert all(np.isfinite(value) for record in result.history for value in record.values())
     deepest = {"scratch": 11}.get(inflation, 3)
-    assert distil.taps[-1] == (3, deepest)
+    assert distil.blocks[-1] == (3, deepest)

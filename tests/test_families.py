@@ -49,7 +49,7 @@ def test_what_each_family_is_made_of(architecture, expected):
 )
 def test_what_does_not_fit_is_refused_by_part(architecture, options, part):
     vit = timm.create_model(architecture, **(options or {}))
-    with pytest.raises(ValueError, match=rf"{part}.*What can: .*DINOv3.*SigLIP"):
+    with pytest.raises(ValueError, match=f"vit .*{part}"):
         vit_config(vit)
 
 
@@ -76,7 +76,7 @@ def test_heads_are_left_out_and_nothing_else(published, ours):
     del state["blocks.1.norm2.weight"]
     with pytest.raises(ValueError, match=r"missing \['blocks\.1\.norm2\.weight'\]"):
         fill(small(ours[0], **ours[1]), state)
-    with pytest.raises(ValueError, match=r"has shape \(.*64,?\), expected \(.*32,?\)"):
+    with pytest.raises(ValueError, match=r"shape \(.*32,?\), got \(.*64,?\)"):
         fill(small(ours[0], **ours[1], embed_dim=32), source.state_dict())
 
 
@@ -103,5 +103,5 @@ def test_dinov3_as_its_authors_publish_it(capsys):
         images = torch.rand(1, 3, 20, 20)
         assert torch.equal(same.eval().forward_features(images), vit.forward_features(images))
     assert capsys.readouterr().out == ""
-    with pytest.raises(ValueError, match=r"blocks\.0\.attn\.qkv\.bias is not zero.*_qkvb"):
+    with pytest.raises(ValueError, match=r"blocks\.0\.attn\.qkv\.bias .*_qkvb"):
         fill(without, as_meta_publishes(with_biases))

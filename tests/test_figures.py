@@ -13,6 +13,7 @@ from neurokd.viz.colours import COLOURS
 from neurokd.viz.figures.history import plot_history
 from neurokd.viz.figures.kernels import plot_kernels
 from neurokd.viz.figures.projections import plot_comparison, plot_projections
+from neurokd.viz.frame import Frame
 
 SPACING = (2.0, 0.5, 0.25)
 VOLUME = np.random.default_rng(0).integers(0, 255, (6, 30, 40)).astype(np.uint8)
@@ -141,10 +142,12 @@ def test_scale_bar_is_as_long_as_it_says(size: int, spacing, label: str, length:
 def test_wrong_masks_and_volumes() -> None:
     with pytest.raises(ValueError, match="mask"):
         plot_projections(VOLUME, np.ones((2, 2, 2)))
-    with pytest.raises(ValueError, match="prediction must be boolean"):
+    with pytest.raises(ValueError, match="prediction"):
         plot_comparison(VOLUME, MASK, VOLUME / 255)
     with pytest.raises(ValueError, match="volume"):
         plot_projections(VOLUME[0])
+    with pytest.raises(ValueError, match="truth"):
+        Frame(VOLUME.shape, None).draw_verdict(plt.subplots()[1], MASK, VOLUME / 255)
     plot_projections(np.zeros((2, 3, 4)))  # black, but no error: a prediction may be empty
     plot_projections(MASK)
 

@@ -7,7 +7,7 @@ from einops import rearrange, repeat
 from test_vit import ARCHITECTURES, as_volume_model, randomised, timm_block_outputs
 from torch.nn import functional as F
 
-from neurokd.models.inflate import grey_fold, inflate_depth, inflate_kernel, resize_kernel, resize_matrix
+from neurokd.models.inflate import _resize_matrix, grey_fold, inflate_depth, inflate_kernel, resize_kernel
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -26,26 +26,26 @@ def test_grey_fold_equals_the_rgb_convolution(bias):
     torch.testing.assert_close(F.conv2d(grey, weight, offset, stride=4), conv(normalised(grey)), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("mode", ["average", "center"])
+@pytest.mark.parametrize("inflation", ["average", "center"])
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_kernel_sums_over_depth_to_the_2d_kernel(mode, depth):
+def test_kernel_sums_over_depth_to_the_2d_kernel(inflation, depth):
     weight = torch.randn(6, 1, 4, 4, dtype=torch.float64)
-    inflated = inflate_depth(weight, depth, mode=mode)
+    inflated = inflate_depth(weight, depth, inflation=inflation)
     torch.testing.assert_close(inflated.sum(dim=2), weight, rtol=0, atol=1e-14)
     assert inflated.shape[2] == depth
-    if mode == "center":
+    if inflation == "center":
         assert torch.equal(inflated[:, :, depth // 2], weight)
 
 
-@pytest.mark.parametrize("mode", ["average", "center"])
+@pytest.mark.parametrize("inflation", ["average", "center"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @torch.no_grad()
-def test_volume_constant_in_z_equals_the_teacher_on_the_slice(architecture, mode):
+def test_volume_constant_in_z_equals_the_teacher_on_the_slice(architecture, inflation):
     vit = randomised(architecture, **ARCHITECTURES[architecture])
     p = vit.patch_embed.patch_size[0]
     grey = torch.rand(1, 1, 3 * p, 4 * p, dtype=torch.float64)
     theirs, _ = timm_block_outputs(vit, normalised(grey))
-    model = as_volume_model(vit, mode=mode, depth=3, mean=MEAN, std=STD)
+    model = as_volume_model(vit, inflation=inflation, depth=3, mean=MEAN, std=STD)
     volume = repeat(grey, "b 1 y x -> b 1 z y x", z=3)
     for ours, their in zip(model.block_outputs(volume, range(len(vit.blocks))), theirs[1:], strict=True):
         torch.testing.assert_close(ours, their, rtol=0, atol=1e-9 * their.abs().max().item())
@@ -59,7 +59,7 @@ def test_several_slabs_equal_the_teacher_under_balance_prefix_only(architecture)
     grey = torch.rand(1, 1, 3 * p, 4 * p, dtype=torch.float64)
     theirs = timm_block_outputs(vit, normalised(grey))[0][1:]
     volume = repeat(grey, "b 1 y x -> b 1 z y x", z=8)
-    options = {"mode": "center", "depth": 2, "slabs": 4, "mean": MEAN, "std": STD}
+    options = {"inflation": "center", "depth": 2, "slabs": 4, "mean": MEAN, "std": STD}
     balanced = as_volume_model(vit, balance_prefix=True, **options).block_outputs(volume, range(3))
     plain = as_volume_model(vit, **options).block_outputs(volume, range(3))
     for ours, their in zip(balanced, theirs, strict=True):
@@ -75,7 +75,7 @@ def test_attention_within_slabs_is_the_teacher_on_each_middle_slice_whatever_lie
     vit = randomised(architecture, **ARCHITECTURES[architecture])
     p, prefix = vit.patch_embed.patch_size[0], vit.num_prefix_tokens
     volume = torch.rand(2, 1, 9, 3 * p, 4 * p, dtype=torch.float64)
-    options = {"mode": "center", "depth": 3, "slabs": 3, "mean": MEAN, "std": STD}
+    options = {"inflation": "center", "depth": 3, "slabs": 3, "mean": MEAN, "std": STD}
     maps = as_volume_model(vit, attention="slab", balance_prefix=True, **options).feature_maps(volume, range(3))
     across = as_volume_model(vit, attention="volume", balance_prefix=True, **options).feature_maps(volume, range(3))
     for slab in range(3):
@@ -118,11 +118,13 @@ def test_pseudo_inverse_would_be_wrong_for_shrinking():
 
 
 def test_same_size_is_the_identity():
-    assert torch.equal(resize_matrix(14, 14), torch.eye(14, dtype=torch.float64))
+    assert torch.equal(_resize_matrix(14, 14), torch.eye(14, dtype=torch.float64))
 
 
 def test_inflated_kernel_has_a_bias_where_the_teacher_has_none():
-    weight, bias = inflate_kernel(torch.randn(6, 3, 8, 8), None, token=(5, 4, 4), mode="average", mean=MEAN, std=STD)
+    weight, bias = inflate_kernel(
+        torch.randn(6, 3, 8, 8), None, token=(5, 4, 4), inflation="average", mean=MEAN, std=STD
+    )
     assert weight.shape == (6, 1, 5, 4, 4)
     assert bias.shape == (6,)
     assert bias.abs().min() > 0
@@ -131,8 +133,8 @@ def test_inflated_kernel_has_a_bias_where_the_teacher_has_none():
 def test_bad_choices_are_named():
     weight = torch.zeros(1, 1, 4, 4)
     with pytest.raises(ValueError, match="'median'"):
-        inflate_depth(weight, 3, mode="median")
-    with pytest.raises(ValueError, match="depth is 0"):
-        inflate_depth(weight, 0, mode="center")
-    with pytest.raises(ValueError, match=r"size is \(0, 4\)"):
+        inflate_depth(weight, 3, inflation="median")
+    with pytest.raises(ValueError, match=r"depth .* 0"):
+        inflate_depth(weight, 0, inflation="center")
+    with pytest.raises(ValueError, match=r"size .* \(0, 4\)"):
         resize_kernel(weight, (0, 4))

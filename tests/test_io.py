@@ -9,8 +9,12 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import neurokd.data.formats
+import neurokd.data.stacks
 from neurokd.data.files import writing_to
+from neurokd.data.formats import FORMATS, VolumeFormat
 from neurokd.data.io import check_volume, read_spacing, read_volume, scale_intensity, write_volume
+from neurokd.data.stacks import Stack, index_stacks
 from neurokd.data.volume import check_mask, check_spacing
 
 RNG = np.random.default_rng(0)
@@ -105,7 +109,7 @@ def test_types_that_tiff_lacks(tmp_path: Path) -> None:
     assert labels.dtype == np.uint16 and (labels == STACK.astype(int) * 257).all()
     assert read_volume(write_volume(tmp_path / "double.tif", STACK / 3)).dtype == np.float32
     for wrong in (STACK.astype(int) - 1000, STACK.astype(int) * 1000, STACK * 1e300):
-        with pytest.raises(ValueError, match="do not fit"):
+        with pytest.raises(ValueError, match=r"volume must fit (uint16|float32), got"):
             write_volume(tmp_path / "wrong.tif", wrong)
     with pytest.raises(ValueError, match="at least 2 voxels"):
         write_volume(tmp_path / "wrong.tif", STACK[:1])
@@ -165,6 +169,28 @@ def test_what_is_not_a_stack(tmp_path: Path) -> None:
         read_volume(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match=r"suffix must be one of .*\.raw, got .*stack\.nii"):  # v3dpbd is read only
         write_volume(tmp_path / "stack.nii", STACK)
+
+
+def test_a_new_format_is_one_entry(tmp_path: Path, monkeypatch) -> None:
+    """Reading, writing, the voxel size and the index of a folder all go by the registry."""
+
+    def write(path: Path, volume: np.ndarray, *, spacing: tuple | None, overwrite: bool) -> Path:
+        with writing_to(path, overwrite=overwrite) as part:
+            np.savez(part, volume=volume, spacing=spacing)
+        return path
+
+    extra = VolumeFormat(
+        suffixes=(".npz",),
+        read=lambda path: np.load(path)["volume"],
+        reads="numpy's archives",
+        write=write,
+        read_spacing=lambda path: tuple(np.load(path)["spacing"].tolist()),
+    )
+    for module in (neurokd.data.formats, neurokd.data.stacks):
+        monkeypatch.setattr(module, "FORMATS", (*FORMATS, extra))
+    path = write_volume(tmp_path / "cell.npz", STACK, spacing=(2.0, 1.0, 1.0))
+    np.testing.assert_array_equal(read_volume(path), STACK)
+    assert index_stacks(tmp_path) == [Stack("cell", path, None, (2.0, 1.0, 1.0))]
 
 
 def test_several_images_in_a_file_are_not_passed_over_in_silence(tmp_path: Path, caplog) -> None:
@@ -237,8 +263,8 @@ def test_real_stack(real_stack: Path) -> None:
 def test_checks_say_what_is_wrong() -> None:
     for wrong, words in [
         (np.zeros((4, 4)), r"crop must have 3 axes \(z, y, x\), got 2: shape \(4, 4\)"),
-        (np.zeros((0, 4, 4)), "crop is empty"),
-        (np.full((2, 2, 2), np.nan), "crop has 8 voxels that are NaN or infinite"),
+        (np.zeros((0, 4, 4)), "crop must not be empty"),
+        (np.full((2, 2, 2), np.nan), "crop must be finite, got 8 voxels that are NaN or infinite"),
         (np.zeros((2, 2, 2), complex), "crop must hold real numbers"),
         (np.full((2, 2, 2), "a"), "crop must hold real numbers"),
     ]:
@@ -248,7 +274,7 @@ def test_checks_say_what_is_wrong() -> None:
         scale_intensity(np.full((2, 2, 2), 3))
     with pytest.raises(ValueError, match=r"crop must be boolean, .* got float64 with 0.14"):
         check_mask(np.linspace(0, 1, 8).reshape(2, 2, 2), name="crop")
-    with pytest.raises(ValueError, match=r"mask has shape \(2, 2, 2\), its volume \(4, 5, 6\)"):
+    with pytest.raises(ValueError, match=r"mask must have the shape of its volume, \(4, 5, 6\), got \(2, 2, 2\)"):
         check_mask(np.ones((2, 2, 2)), shape=STACK.shape)
     for spacing in ((1, 1), (1, 1, -1), (1, 1, np.inf), "abc", None):
         with pytest.raises(ValueError, match="spacing must be"):

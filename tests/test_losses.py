@@ -183,7 +183,7 @@ def test_segmentation_loss_is_the_weighted_sum_of_its_parts():
     assert plain(logits, mask) == expected["dice_ce"]
     assert list(plain.with_parts(logits, mask)[1]) == ["dice_ce"]
     for name in ("cldice", "skeleton_recall", "iterations", "radius"):
-        with pytest.raises(ValueError, match=f"{name} is -1"):
+        with pytest.raises(ValueError, match=f"{name} must not be negative, got -1"):
             SegmentationLoss(**{name: -1})
 
 

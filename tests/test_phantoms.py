@@ -261,6 +261,8 @@ def test_the_table_tells_the_worst_in_the_range_that_is_asked():
         case("z step", 3, found=0.5, thickness=0.5, invented=0.0),  # a repeat
     )
     assert [row.split(" | ")[-1] for row in rows] == ["0.250 at 3 |", "0.500 at 3 |", "0.500 at 1 |"]
+    rows = table_of(*(case("z step", z, found=1.0, thickness=t, invented=0.0) for z, t in ((1, 1.26), (2, 0.76))))
+    assert rows[1].endswith("| 1.260 at 1 |")  # 0.76 is further from 1, as a ratio, but it is what is asked
     rows = table_of(case("z step", 2, found=0.0, thickness=None, invented=0.0))
     assert rows[1].endswith("| nothing at 2 |")
 
@@ -278,10 +280,10 @@ def test_a_constant_stack_that_is_refused_is_nothing_found_and_other_errors_are_
 
 
 def test_the_bench_writes_all_its_files(tmp_path):
-    segmenter = nkd.NeuronSegmenter.from_scratch(dim=24, depth=1, width=4, window=(8, 64, 64), token=(4, 8, 8))
+    segmenter = nkd.NeuronSegmenter.from_scratch(dim=24, depth=2, width=8, window=(8, 64, 64))
     folder = segmenter.save_pretrained(tmp_path / "mine")
     readme = tmp_path / "page.md"
-    readme.write_text("above\n\n{}\n\nold\n\n{}\n\nbelow\n".format(*phantom_report.MARKS))
+    readme.write_text("above\n\n{}\n\nstale table\n\n{}\n\nbelow\n".format(*phantom_report.MARKS))
     command = f"--model {folder} --quick --only soma nothing --out {tmp_path} --readme {readme}"
     phantoms.main(command.split())
     results = json.loads((tmp_path / "phantoms.json").read_text())
@@ -289,7 +291,7 @@ def test_the_bench_writes_all_its_files(tmp_path):
     assert [c["value"] for c in results["cases"]] == list(phantom_sweeps.NOTHING)
     assert results["models"]["mine"]["sha256"] == pooch.file_hash(str(folder / WEIGHTS))
     page = readme.read_text()
-    assert (tmp_path / "phantoms.md").read_text().strip() in page and "old" not in page and page.endswith("below\n")
+    assert (tmp_path / "phantoms.md").read_text().strip() in page and "stale" not in page and page.endswith("below\n")
     assert (tmp_path / "phantoms.png").stat().st_size > 10_000
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import neurokd as nkd
-from neurokd.models.decoders import conv_block
+from neurokd.models.decoders import _conv_block
 from neurokd.models.renorm import BatchRenorm3d
 
 
@@ -60,7 +60,7 @@ def test_a_bright_neighbour_changes_a_dim_neurite_under_group_norm_only():
     changes = {}
     for norm in ("group", "renorm"):
         torch.manual_seed(0)
-        block = conv_block(1, 8, norm=norm).eval()
+        block = _conv_block(1, 8, norm=norm).eval()
         with torch.no_grad():
             changes[norm] = (block(beside) - block(volume))[..., :20].abs().max().item()
     assert changes["renorm"] == 0

@@ -33,7 +33,7 @@ def test_takes_over_blocks_and_inflated_embedding(teacher, inflation):
             assert torch.equal(value, theirs[key]), key
     weight, bias = inflate_kernel(
         theirs["patch_embed.proj.weight"], theirs["patch_embed.proj.bias"],
-        token=(4, 8, 8), mode=inflation, mean=teacher.mean, std=teacher.std,
+        token=(4, 8, 8), inflation=inflation, mean=teacher.mean, std=teacher.std,
     )  # fmt: skip
     assert torch.equal(ours["patch_embed.proj.weight"], weight)
     assert torch.equal(ours["patch_embed.proj.bias"], bias)
@@ -84,7 +84,7 @@ def test_every_parameter_is_in_one_group_and_gets_a_gradient(teacher):
         assert any(p is model.vit.depth_embed for p in groups["new"])
         model(torch.rand(1, 1, 8, 32, 32)).square().mean().backward()
         without = {n for n, p in model.named_parameters() if p.grad is None}
-        assert without <= {"vit.norm.weight", "vit.norm.bias"}  # taps are normalised by norms of their own
+        assert without <= {"vit.norm.weight", "vit.norm.bias"}  # tokens that are read have norms of their own
 
 
 def test_tokens_reach_the_logits(teacher):
@@ -102,7 +102,7 @@ def test_tokens_reach_the_logits(teacher):
 @torch.no_grad()
 def test_the_plain_decoder_puts_each_voxel_where_it_belongs(teacher):
     """Tokens that hold their own voxels come out as the volume that they were cut from."""
-    config = replace(student(teacher, decoder="plain", token=(2, 4, 3)).config, taps=(0,))
+    config = replace(student(teacher, decoder="plain", token=(2, 4, 3)).config, blocks=(0,))
     decoder = PlainDecoder(config)
     nn.init.zeros_(decoder.head.weight)
     nn.init.zeros_(decoder.head.bias)
@@ -120,7 +120,7 @@ def test_from_scratch_has_the_shape_asked_for_and_can_be_kept(tmp_path):
         dim=48, depth=5, heads=3, mlp_ratio=2, window=(8, 40, 36), generator=torch.Generator().manual_seed(0)
     ).eval()
     assert [tuple(block.mlp.fc1.weight.shape) for block in model.vit.blocks] == [(96, 48)] * 5
-    assert model.config.taps == (1, 2, 4)
+    assert model.config.blocks == (1, 2, 4)
     assert model.config.vit.grid == (5, 5)
     assert model.parameter_groups()["transferred"] == []
     volume = torch.rand(1, 1, 8, 40, 36)
@@ -128,7 +128,7 @@ def test_from_scratch_has_the_shape_asked_for_and_can_be_kept(tmp_path):
         assert torch.equal(
             NeuronSegmenter.from_pretrained(model.save_pretrained(tmp_path / "m"))(volume), model(volume)
         )
-    with pytest.raises(ValueError, match="dim 50 is not a multiple of heads 3"):
+    with pytest.raises(ValueError, match=r"dim .* 50"):
         NeuronSegmenter.from_scratch(dim=50)
 
 
@@ -138,9 +138,9 @@ def test_tokens_beside_the_logits_are_those_of_the_transformer(teacher):
     logits, maps = model.forward_with_tokens(volume, [3, 0, 3])
     assert torch.equal(logits, model(volume))
     expected = model.vit.feature_maps(nn.functional.pad(volume, [0, 0, 0, 2]), [0, 3])
-    for map_, tap in zip(maps, (1, 0, 1), strict=True):
-        assert torch.equal(map_, expected[tap])
-    with pytest.raises(ValueError, match="within 0 to 3"):
+    for map_, which in zip(maps, (1, 0, 1), strict=True):
+        assert torch.equal(map_, expected[which])
+    with pytest.raises(ValueError, match=r"blocks .*4\]"):
         model.forward_with_tokens(volume, [4])
 
 
@@ -183,7 +183,7 @@ def test_save_and_load_give_the_same_model(teacher, tmp_path):
     with torch.no_grad():
         assert torch.equal(loaded(volume), model(volume))
 
-    with pytest.raises(FileExistsError, match="model exists"):
+    with pytest.raises(FileExistsError, match=r"folder .*model"):
         model.save_pretrained(folder)
     model.save_pretrained(folder, overwrite=True)
     (folder / "notes.txt").write_text("mine")
@@ -193,12 +193,12 @@ def test_save_and_load_give_the_same_model(teacher, tmp_path):
 
 
 def test_damaged_models_are_named(teacher, tmp_path):
-    with pytest.raises(FileNotFoundError, match="absent holds no"):
+    with pytest.raises(FileNotFoundError, match=r"absent.* config\.json"):
         NeuronSegmenter.from_pretrained(tmp_path / "absent")
     folder = student(teacher).save_pretrained(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"width": 24}))
-    with pytest.raises(ValueError, match=r"weights in .*model do not fit"):
+    with pytest.raises(ValueError, match=r"weights .*model .*config\.json"):
         NeuronSegmenter.from_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(config | {"colour": "red"}))
     with pytest.raises(ValueError, match=r"config\.json.*colour"):
@@ -275,6 +275,13 @@ def test_a_window_is_skipped_for_its_raw_voxels_only():
     assert probability[8, 16, 144] == 0.5 and probability[8, 16, 176] < 1e-4
 
 
+@pytest.mark.parametrize("value", [0, 7])
+def test_in_a_constant_volume_nothing_is_found_and_that_is_said(teacher, caplog, value):
+    probability = predict(student(teacher), np.full((8, 32, 32), value, np.uint8))
+    assert probability.dtype == np.float32 and not probability.any() and probability.shape == (8, 32, 32)
+    assert f"constant ({value})" in caplog.text
+
+
 def test_predict_restores_the_mode_and_needs_a_window(teacher):
     model = student(teacher).train()
     volume = np.random.default_rng(0).integers(0, 255, (8, 32, 32)).astype(np.uint8)
@@ -282,5 +289,3 @@ def test_predict_restores_the_mode_and_needs_a_window(teacher):
     assert model.training
     with pytest.raises(ValueError, match="window"):
         predict(Identity(), volume)
-    with pytest.raises(ValueError, match="constant"):
-        predict(model, np.zeros((8, 32, 32), np.uint8))

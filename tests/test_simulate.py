@@ -286,7 +286,7 @@ def test_render_names_what_is_wrong() -> None:
     tree = straight(20, at_zy=(10, 10))
     with pytest.raises(ValueError, match="spacing"):
         render(tree, (40, 40, 40), np.random.default_rng(0), spacing=(0, 1, 1))
-    with pytest.raises(ValueError, match="no part of the tree"):
+    with pytest.raises(ValueError, match="tree must reach into the volume"):
         render(tree.translate((500, 0, 0)), (40, 40, 40), np.random.default_rng(0))
 
 

@@ -111,7 +111,7 @@ def test_the_right_voxel_where_a_float32_index_ends(axis):
 @pytest.mark.parametrize("taps", [3, 7])
 @each_axis
 def test_convolution_is_the_kernel_times_the_samples_in_value_and_gradient(axis, taps, budget, monkeypatch):
-    monkeypatch.setitem(snake_op.CHUNK_ELEMENTS, "cpu", budget)
+    monkeypatch.setitem(snake_op._CHUNK_ELEMENTS, "cpu", budget)
     volume, offsets, weight = randn(2, 3, 4, 5, 6), randn(2, 2, taps - 1, 4, 5, 6, seed=1), randn(4, 3, taps, seed=2)
     inputs, bias = [x.requires_grad_() for x in (volume, offsets, weight)], randn(4, seed=3)
     ours = snake_conv3d(*inputs, bias, axis=axis)
@@ -195,7 +195,7 @@ def test_what_is_held_does_not_grow_with_taps_times_channels(monkeypatch):
         return out
 
     monkeypatch.setattr(F, "grid_sample", spy)
-    monkeypatch.setitem(snake_op.CHUNK_ELEMENTS, "cpu", 5000)
+    monkeypatch.setitem(snake_op._CHUNK_ELEMENTS, "cpu", 5000)
     saved = []
     volume, weight = torch.rand(1, 8, 16, 16, 16, requires_grad=True), torch.rand(8, 8, 9, requires_grad=True)
     offsets = torch.rand(1, 2, 8, 16, 16, 16, requires_grad=True)
@@ -277,12 +277,12 @@ def test_strides_do_not_matter(axis):
     ("call", "message"),
     [
         (lambda v, o, w: snake_conv3d(v, o, w, axis="t"), "'t'"),
-        (lambda v, o, w: snake_conv3d(v, o, w[..., :4], axis="z"), r"\(4, 3, 4\).*k odd"),
+        (lambda v, o, w: snake_conv3d(v, o, w[..., :4], axis="z"), r"\(4, 3, 4\)"),
         (lambda v, o, w: snake_conv3d(v, o[:, :, :2], w, axis="z"), r"\(1, 2, 2, 4, 5, 6\)"),
         (lambda v, o, w: snake_sample(v[0], o, "z"), r"\(3, 4, 5, 6\)"),
-        (lambda v, o, w: snake_sample(v, o, "z", taps=7), "4 moving taps.*7"),
+        (lambda v, o, w: snake_sample(v, o, "z", taps=7), "taps .* 7"),
         (lambda v, o, w: snake_coordinates(o[:, :1], "z"), r"\(1, 1, 4"),
-        (lambda v, o, w: SnakeConv3d(3, 3, kernel_size=4), "kernel_size is 4"),
+        (lambda v, o, w: SnakeConv3d(3, 3, kernel_size=4), "kernel_size .* 4"),
         (lambda v, o, w: SnakeConv3d(3, 3, axes="zz"), "'zz'"),
     ],
 )

@@ -118,7 +118,7 @@ def test_the_gpu_preset_runs_through_in_the_tiny_setting(tmp_path, monkeypatch, 
 
 def test_a_report_holds_every_arm_and_its_scores(settings, results, tmp_path):
     cells = study_tables.in_order(nkd.load_study(results), list(settings["arms"]))
-    assert study_tables.of_table(cells, settings["tables"]["all"]) == cells
+    assert study_tables.table_cells(cells, settings["tables"]["all"]) == cells
     comparison = {"of": ["center", 1], "from": [["threshold", 1], ["unet", 1]], "score": "dice", "asked": 100}
     text = study_tables.page("all", cells, settings["tables"]["all"] | {"comparisons": [comparison]})
     assert [arm for arm, _ in study_tables.sizes(cells)] == sorted(

@@ -42,7 +42,7 @@ def test_no_source_is_an_error_that_names_three_ways_and_never_random_weights(of
 
 
 def test_unknown_name_lists_what_there_is():
-    with pytest.raises(ValueError, match="'dinov9' is neither a timm model nor one of"):
+    with pytest.raises(ValueError, match=r"name .* 'dinov9'"):
         load_teacher("dinov9")
 
 
@@ -63,21 +63,21 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.safetensors"):
         load_teacher("vit_tiny_patch16_224", file=tmp_path / "absent.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"not weights")
-    with pytest.raises(ValueError, match=r"broken\.safetensors cannot be read"):
+    with pytest.raises(ValueError, match=r"file .*broken\.safetensors"):
         load_teacher("vit_tiny_patch16_224", file=tmp_path / "broken.safetensors")
     state = tiny_vit().state_dict()
     del state["blocks.3.mlp.fc1.weight"]
     save_file(state, tmp_path / "part.safetensors")
-    with pytest.raises(ValueError, match=r"part\.safetensors does not fit .*blocks\.3\.mlp\.fc1\.weight"):
+    with pytest.raises(ValueError, match=r"part\.safetensors .*blocks\.3\.mlp\.fc1\.weight"):
         load_teacher("vit_tiny_patch16_224", file=tmp_path / "part.safetensors")
     torch.save({"weights": print}, tmp_path / "code.pth")  # a pickle that would import something
-    with pytest.raises(ValueError, match=r"code\.pth cannot be read"):
+    with pytest.raises(ValueError, match=r"file .*code\.pth"):
         load_teacher("vit_tiny_patch16_224", file=tmp_path / "code.pth")
 
 
 def test_short_names_are_weights_that_timm_knows():
-    known = timm.list_pretrained(list(module.ALIASES.values()))
-    assert sorted(known) == sorted(module.ALIASES.values())
+    known = timm.list_pretrained(list(module._ALIASES.values()))
+    assert sorted(known) == sorted(module._ALIASES.values())
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,9 @@ def test_bad_images_are_named():
 def assert_inflation_equals(teacher, *, grey):
     """Two slabs of the inflated model against the teacher on the slice, in float32, relative to the largest token."""
     theirs = timm_block_outputs(teacher.vit, teacher.normalise(grey))[0][1:]
-    for mode in ("average", "center"):
+    for inflation in ("average", "center"):
         options = {"depth": 5, "slabs": 2, "balance_prefix": True, "mean": teacher.mean, "std": teacher.std}
-        model = as_volume_model(teacher.vit, mode=mode, **options)
+        model = as_volume_model(teacher.vit, inflation=inflation, **options)
         ours = model.block_outputs(repeat(grey, "b 1 y x -> b 1 z y x", z=10), range(len(theirs)))
         for a, b in zip(ours, theirs, strict=True):
             b = torch.cat([b[:, :1], b[:, 1:].repeat(1, 2, 1)], dim=1)

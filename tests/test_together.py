@@ -64,7 +64,7 @@ def interrupted_in(step):
 @pytest.mark.weights
 @pytest.mark.slow
 def test_everything_switched_on_resumes_exactly(real_teacher, samples, tmp_path):
-    """Center, tube, distillation and clDice in the tiny preset, with the real teacher."""
+    """Center, tube, distillation and clDice in the preset tiny, with the real teacher."""
     run = {"config": settings(5), "loss": SegmentationLoss(cldice=0.3, skeleton_recall=0.3), "progress": False}
     whole, distillation = parts(real_teacher)
     expected = train(whole, *samples, tmp_path / "whole", distillation=distillation, **run)

@@ -250,11 +250,14 @@ def test_a_loss_gets_known_only_where_a_batch_has_unknown_voxels(samples, tmp_pa
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: replace(s, mask=None), "sample 'tube-2' has no mask"),
+        (lambda s: replace(s, mask=None), "sample 'tube-2' must have a mask, got None"),
         (lambda s: replace(s, mask=s.volume / 255), "mask of sample 'tube-2' must be boolean"),
-        (lambda s: replace(s, volume=np.where(s.mask, np.nan, s.volume)), "sample 'tube-2': volume has .* NaN"),
-        (lambda s: replace(s, volume=s.volume * 0), "sample 'tube-2': volume is constant"),
-        (lambda s: replace(s, mask=s.mask & False), "must have foreground|must hold foreground"),
+        (
+            lambda s: replace(s, volume=np.where(s.mask, np.nan, s.volume)),
+            "volume of sample 'tube-2' cannot be used: volume must be finite, got .* NaN",
+        ),
+        (lambda s: replace(s, volume=s.volume * 0), "volume of sample 'tube-2' cannot be used: volume is constant"),
+        (lambda s: replace(s, mask=s.mask & False), "must have foreground"),
         (lambda s: None, "no samples|at least one sample"),
     ],
 )
@@ -318,7 +321,7 @@ def test_a_model_without_window_needs_a_crop(samples, tmp_path):
 
 
 def test_a_trained_segmenter_is_saved_with_its_threshold(samples, tmp_path):
-    model = NeuronSegmenter.from_scratch(dim=24, depth=2, heads=2, width=8, window=(8, 16, 16), taps=(0, 1))
+    model = NeuronSegmenter.from_scratch(dim=24, depth=2, heads=2, width=8, window=(8, 16, 16), blocks=(0, 1))
     config = replace(SETTINGS, crop=None, steps=2, lr=1e-2)
     result = train(model, *samples, tmp_path / "run", config=config, progress=False)
     again = NeuronSegmenter.from_pretrained(model.save_pretrained(tmp_path / "model"))

@@ -49,12 +49,18 @@ def timm_block_outputs(vit, images):
     return outputs, final
 
 
-def as_volume_model(vit, *, mode="center", depth=1, slabs=1, token=None, mean=None, std=None, **options):
+def as_volume_model(vit, *, inflation="center", depth=1, slabs=1, token=None, mean=None, std=None, **options):
     """The inflated counterpart of a timm model, in its dtype; by default no normalisation is folded in."""
     config = vit_config(vit)
     token = token or (depth, *config.patch)
     state = inflate_state_dict(
-        vit.state_dict(), config, token=token, mode=mode, mean=mean or [0] * 3, std=std or [1] * 3, slabs=slabs
+        vit.state_dict(),
+        config,
+        token=token,
+        inflation=inflation,
+        mean=mean or [0] * 3,
+        std=std or [1] * 3,
+        slabs=slabs,
     )
     model = ViT3D(config, token=token, slabs=slabs, **options).to(next(vit.parameters()).dtype)
     model.load_state_dict(state)
@@ -94,22 +100,22 @@ def test_depth_embedding_of_a_scratch_model_starts_at_zero():
     assert not model.depth_embed.any()
 
 
-def test_bad_sizes_and_taps_are_named():
+def test_bad_sizes_and_blocks_are_named():
     config = ViTConfig(dim=8, depth=2, heads=2, hidden=16, patch=(4, 4), grid=(3, 5))
     model = ViT3D(config, token=(2, 4, 4))
-    with pytest.raises(ValueError, match=r"\(3, 8, 8\).*\(2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"volume .*\(2, 4, 4\).*\(1, 1, 3, 8, 8\)"):
         model(torch.zeros(1, 1, 3, 8, 8))
-    for taps in ([], [1, 0], [2]):
-        with pytest.raises(ValueError, match="taps"):
-            model.block_outputs(torch.zeros(1, 1, 2, 8, 8), taps)
-    with pytest.raises(ValueError, match="multiple of heads"):
+    for blocks in ([], [1, 0], [2]):
+        with pytest.raises(ValueError, match="blocks"):
+            model.block_outputs(torch.zeros(1, 1, 2, 8, 8), blocks)
+    with pytest.raises(ValueError, match=r"dim .* 9"):
         ViTConfig(dim=9, depth=1, heads=2, hidden=16, patch=(4, 4), grid=(3, 5))
     with pytest.raises(ValueError, match="activation"):
         ViTConfig(dim=8, depth=1, heads=2, hidden=16, patch=(4, 4), grid=(3, 5), activation="silu")
 
 
 def test_an_attention_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="attention is 'slabs'"):
+    with pytest.raises(ValueError, match=r"attention .* 'slabs'"):
         ViT3D(
             ViTConfig(dim=8, depth=1, heads=2, hidden=8, patch=(4, 4), grid=(2, 2)), token=(1, 4, 4), attention="slabs"
         )

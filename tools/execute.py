@@ -83,11 +83,9 @@ def clean_environment(folder: Path) -> Path:
             ours = entry.name.lower().lstrip("_").startswith(("neurokd", "editable__"))
             if not ours and entry.suffix != ".pth":
                 (packages / entry.name).symlink_to(entry)
-    python = folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    site = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
-    Path(site, "packages.pth").write_text(f"{packages}\n")
-    return python
+    site = next((folder / "venv").rglob("site-packages"))
+    (site / "packages.pth").write_text(f"{packages}\n")
+    return folder / "venv" / "bin" / "python"
 
 
 def run(source: Path, wheel: Path, *, profile: str, cold: bool = False) -> dict[str, float]:

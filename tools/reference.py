@@ -123,7 +123,7 @@ def presets_page() -> str:
     """Return the page of presets, with the number of weights counted from models that are made for it."""
     import torch
 
-    rows = []
+    rows = [["preset", "blocks", "channels of the decoder", "weights, as wide as a ViT-S", "as wide as a ViT-B"]]
     for name, preset in neurokd.PRESETS.items():
         counts = []
         for dim, heads in ((384, 6), (768, 12)):  # ViT-S and ViT-B
@@ -131,28 +131,26 @@ def presets_page() -> str:
                 model = neurokd.NeuronSegmenter.from_scratch(dim=dim, heads=heads, **preset)
             counts.append(sum(parameter.numel() for parameter in model.parameters()) / 1e6)
         rows.append([f"`{name}`", preset["depth"], preset["width"], *(f"{count:.1f} million" for count in counts)])
-    head = ["preset", "blocks", "channels of the decoder", "weights, as wide as a ViT-S", "as wide as a ViT-B"]
-    return _filled("reference/presets.md", "PRESETS", [head, *rows])
+    return _filled("reference/presets.md", "PRESETS", rows)
 
 
 def formats_page() -> str:
     """Return the page of file formats, with the table of `neurokd.FORMATS`."""
-    rows = []
+    rows = [["suffix", "read", "written", "voxel size"]]
     for kind in neurokd.FORMATS:
         suffixes = ", ".join(f"`{suffix}`" for suffix in kind.suffixes)
         spacing = ("read and written" if kind.write else "read") if kind.read_spacing else "no place for it"
         rows.append([suffixes, kind.reads, kind.writes, spacing])
-    return _filled("reference/formats.md", "FORMATS", [["suffix", "read", "written", "voxel size"], *rows])
+    return _filled("reference/formats.md", "FORMATS", rows)
 
 
 def notation_page() -> str:
     """Return the page of notation, with the table of `neurokd.SCORES`."""
-    rows = [
-        [score.label, f"`{key}`", score.compares, "length" if score.unit else "", score.better or "", score.definition]
-        for key, score in neurokd.SCORES.items()
-    ]
-    head = ["score", "key", "compares", "unit", "better", "definition"]
-    return _filled("background/notation.md", "SCORES", [head, *rows])
+    rows = [["score", "key", "compares", "unit", "better", "definition"]]
+    for key, score in neurokd.SCORES.items():
+        unit = "length" if score.unit else ""
+        rows.append([score.label, f"`{key}`", score.compares, unit, score.better or "", score.definition])
+    return _filled("background/notation.md", "SCORES", rows)
 
 
 def tutorial_page() -> str:

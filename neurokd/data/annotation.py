@@ -2,8 +2,8 @@
 
     labels z y x --sparse_annotation--> mask, known --Sample--> Patches, train, evaluate_samples
 
-A stack is seldom annotated as a whole. Often somebody draws every neurite in a few slices and leaves the rest. The
-rest is not background: nothing is known of it, so training and scores ignore it.
+A stack is seldom annotated as a whole. Often somebody draws every neurite in a few slices and leaves the
+rest. The rest is not background. Nobody looked at it, so training and scores ignore it.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ def sparse_annotation(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Split a volume of labels into a mask and the voxels that are known.
 
-    The defaults are the labels of TRAILMAP (Friedmann, Pun et al. 2020, doi:10.1073/pnas.1918465117): 0 not annotated,
-    1 background, 2 axon, 3 artefact, 4 rim of an axon, which is neither surely axon nor surely background.
+    The defaults are the labels of TRAILMAP (Friedmann, Pun et al. 2020, doi:10.1073/pnas.1918465117): 0 not
+    annotated, 1 background, 2 axon, 3 artefact, 4 rim of an axon. The rim may be axon or background.
 
     Parameters
     ----------
     labels
-        (z, y, x) whole numbers, one meaning each.
+        Whole numbers (z, y, x); each number has one meaning.
     foreground
         Labels of neurites.
     unknown
-        Labels of voxels that nobody looked at, or that are too ambiguous to count. All labels that are neither in
-        `foreground` nor here are background.
+        Labels of voxels that nobody looked at, or that are too ambiguous to count. Labels that are neither
+        foreground nor unknown are background.
 
     Returns
     -------
     tuple of two arrays
-        `mask` and `known`, boolean (z, y, x), as :class:`neurokd.data.datasets.Sample` takes them.
+        `mask` and `known`, boolean (z, y, x), for :class:`neurokd.data.datasets.Sample`.
 
     Raises
     ------
     ValueError
-        Labels that are not whole numbers, a label that is both foreground and unknown, or no known voxel.
+        If labels are not whole numbers, a label is both foreground and unknown, or no voxel is known.
 
     Examples
     --------
@@ -65,24 +65,34 @@ def sparse_annotation(
         raise ValueError(f"foreground and unknown must have no label in common, got {both} in both")
     mask, known = np.isin(labels, list(foreground)), ~np.isin(labels, list(unknown))
     if not known.any():
-        raise ValueError(f"labels must hold known voxels, got only {np.unique(labels).tolist()}, which are unknown")
+        found = np.unique(labels).tolist()
+        raise ValueError(f"labels must hold known voxels, got only {found}, which are unknown")
     return mask, known
 
 
 def check_known(known: ArrayLike, *, shape: tuple[int, ...], name: str = "known") -> NDArray[np.bool_]:
-    """Return `known` if it is a boolean array of that shape with at least one True; else raise ``ValueError``."""
-    array = np.asarray(known)
-    if array.dtype != bool or array.shape != tuple(shape):
-        raise ValueError(f"{name} must be boolean of shape {tuple(shape)}, got {array.dtype} of {array.shape}")
+    """Return `known` as an array; ``ValueError`` unless it is boolean, has that shape and holds a True."""
+    array, shape = np.asarray(known), tuple(shape)
+    if array.dtype != bool or array.shape != shape:
+        raise ValueError(f"{name} must be boolean of shape {shape}, got {array.dtype} of {array.shape}")
     if not array.any():
         raise ValueError(f"{name} must be True somewhere, got no known voxel")
     return array
 
 
 class Annotated(NamedTuple):
-    """A checked sample: its scaled image, where that is fill, its mask (False where nothing is known), what is known.
+    """A checked sample with a scaled image; all arrays are (z, y, x).
 
-    ``known`` is None where all is known.
+    Parameters
+    ----------
+    image
+        Intensities in [0, 1].
+    fill
+        Voxels at which nothing was recorded.
+    mask
+        Neurite voxels; False where nothing is known.
+    known
+        Voxels that somebody looked at; None if all are known.
     """
 
     image: NDArray[np.float32]
@@ -92,9 +102,9 @@ class Annotated(NamedTuple):
 
 
 def annotated(sample: Sample) -> Annotated:
-    """Check a sample that is trained on or validated on, and scale its image; ``ValueError`` names the sample."""
+    """Check a sample with a mask and scale its image; a ``ValueError`` names the sample."""
     if sample.mask is None:
-        raise ValueError(f"sample {sample.name!r} has no mask")
+        raise ValueError(f"sample {sample.name!r} must have a mask, got None")
     shape = sample.volume.shape
     mask = check_mask(sample.mask, shape=shape, name=f"the mask of sample {sample.name!r}")
     known = sample.known
@@ -104,5 +114,5 @@ def annotated(sample: Sample) -> Annotated:
     try:
         scale = IntensityScale.from_volume(sample.volume)
     except ValueError as error:
-        raise ValueError(f"sample {sample.name!r}: {error}") from error
+        raise ValueError(f"the volume of sample {sample.name!r} cannot be used: {error}") from error
     return Annotated(scale_intensity(sample.volume, scale=scale), scale.is_fill(sample.volume), mask, known)

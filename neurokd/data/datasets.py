@@ -3,8 +3,8 @@
     simulated_neurons, fly_neuron --> [Sample, ...] --split_by_source--> train, validation, test
                                                     train --> Patches --> {"image", "mask", "known"}: 1 z y x
 
-Crops that are split at random leak: two crops of one stack share its background, its noise and often its
-neurites. So the unit of a split is the *source* (the stack a sample was cut from), never the sample.
+A random split of crops leaks: two crops of one stack share its background, its noise and often its neurites.
+So whole *sources* are split (a source is the stack that a sample was cut from), never single samples.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from neurokd.data.world import World
 
 __all__ = ["Sample", "drawn_scenes", "fly_neuron", "simulated_neurons", "split_by_region", "split_by_source"]
 
-# Files of a repository at fixed commits, each with its SHA-256.
+# Files of a repository at fixed commits, with their SHA-256.
 _RIVULET = "https://raw.githubusercontent.com/RivuletStudio/rivuletpy"
 _RIVULET_FILES = (
     (
@@ -52,30 +52,31 @@ _RIVULET_FILES = (
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A volume and what is known of it.
+    """A volume and what is known about it.
 
-    Attributes
+    Parameters
     ----------
     name
-        Unique among the samples it is used with.
+        Name that no other sample of the same set has.
     volume
         Intensities ``z y x``, as read.
     mask
-        True neurite voxels ``z y x``, see :func:`neurokd.data.volume.check_mask`; or None.
+        True neurite voxels ``z y x`` (see :func:`neurokd.data.volume.check_mask`), or None.
     tree
         The neuron as a tree in voxels of `volume`, or None.
     spacing
-        Voxel size ``(z, y, x)`` in µm, or None where it is not known.
+        Voxel size ``(z, y, x)`` in µm, or None if it is not known.
     source
-        The stack the sample was cut from (by default its own name); `split_by_source` keeps sources whole.
+        Stack that the sample was cut from, by default its own name. `split_by_source` keeps sources whole.
     known
-        Voxels ``z y x`` that somebody looked at, boolean; None: all. Training and scores ignore the others, see
-        :func:`neurokd.data.annotation.sparse_annotation`.
+        Voxels ``z y x`` that somebody looked at, boolean; None means all. Training and scores ignore the
+        others. See :func:`neurokd.data.annotation.sparse_annotation`.
 
     Raises
     ------
     ValueError
-        Mask or known and volume differ in shape; known is not boolean, nowhere true, or comes without mask.
+        If `mask` or `known` has another shape than `volume`, or `known` is not boolean, holds no True, or
+        comes without a mask.
     """
 
     name: str
@@ -89,11 +90,12 @@ class Sample:
     def __post_init__(self) -> None:
         if self.mask is not None and np.shape(self.mask) != np.shape(self.volume):
             raise ValueError(
-                f"sample {self.name!r}: mask has shape {np.shape(self.mask)}, volume {np.shape(self.volume)}"
+                f"the mask of sample {self.name!r} must have the shape of its volume, "
+                f"{np.shape(self.volume)}, got {np.shape(self.mask)}"
             )
         if self.known is not None:
             if self.mask is None:
-                raise ValueError(f"sample {self.name!r} has no mask, so known must be None")
+                raise ValueError(f"known of sample {self.name!r} must be None without a mask, got an array")
             check_known(self.known, shape=np.shape(self.volume), name=f"known of sample {self.name!r}")
         if not self.source:
             object.__setattr__(self, "source", self.name)
@@ -108,28 +110,29 @@ def simulated_neurons(
     microscope: Microscope | None = None,
     draw: bool | World = False,
 ) -> list[Sample]:
-    """Grow and image `n` neurons; neuron i of a seed is the same whatever `n` is.
+    """Grow and image `n` neurons; neuron i of a seed does not depend on `n`.
 
-    By default all are fly neurons under one microscope that imitates the Janelia set of BigNeuron. With `draw`, each
-    volume is a scene of its own: other neurons, other voxels, another microscope.
+    By default these are fly neurons, and one microscope imitates the Janelia set of BigNeuron. With `draw`,
+    each volume is a new scene: other neurons, other voxels, another microscope.
 
     Parameters
     ----------
     n
-        How many.
+        Number of neurons.
     seed
-        Each neuron has its own stream, ``SeedSequence(seed, spawn_key=(i,))``.
+        Seed of all neurons; each has its own stream, ``SeedSequence(seed, spawn_key=(i,))``.
     shape
-        Voxels ``(z, y, x)`` of every volume.
+        Size ``(z, y, x)`` of every volume in voxels.
     growth, microscope
-        Settings of `neurokd.data.simulate`; None for its defaults. They are not used with `draw`.
+        Settings of `neurokd.data.simulate`; None means its defaults. They are not used with `draw`.
     draw
-        Draw everything for each volume, from these ranges or from the default ones (True).
+        Draw everything anew for each volume, from these ranges, or with True from the default ranges.
 
     Returns
     -------
     list of Sample
-        With volume, true mask and tree (None where there are several neurons); each is its own source.
+        Samples with volume, true mask and tree; the tree is None if there are several neurons. Each sample is
+        its own source.
 
     Raises
     ------
@@ -137,8 +140,8 @@ def simulated_neurons(
         A shape that is not three sizes of at least 16, or a negative seed.
     """
     if draw:
-        world = draw if isinstance(draw, World) else None
-        return [_imaged(scene, seed, i) for i, scene in enumerate(drawn_scenes(n, seed=seed, shape=shape, world=world))]
+        scenes = drawn_scenes(n, seed=seed, shape=shape, world=draw if isinstance(draw, World) else None)
+        return [_imaged(scene, seed, i) for i, scene in enumerate(scenes)]
     samples = []
     for i in tqdm(range(n), desc="simulating neurons", leave=False):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,)))
@@ -150,21 +153,21 @@ def simulated_neurons(
 def drawn_scenes(
     n: int, *, seed: int, shape: tuple[int, int, int] = (64, 144, 144), world: World | None = None
 ) -> list[Scene]:
-    """Draw `n` scenes to train on; scene i of a seed is the same whatever `n` is.
+    """Draw `n` scenes to train on; scene i of a seed does not depend on `n`.
 
-    Give them to :func:`neurokd.training.loop.train` in place of samples, or beside them: each crop of a scene is seen
-    under a microscope that is drawn for it alone.
+    :func:`neurokd.training.loop.train` takes scenes in place of samples, or together with samples. Each crop
+    of a scene is imaged under a newly drawn microscope.
 
     Parameters
     ----------
     n
-        How many.
+        Number of scenes.
     seed
-        Each scene has its own stream, ``SeedSequence(seed, spawn_key=(i,))``.
+        Seed of all scenes; each has its own stream, ``SeedSequence(seed, spawn_key=(i,))``.
     shape
-        Voxels ``(z, y, x)`` of every scene, at least those of a crop.
+        Size ``(z, y, x)`` of every scene in voxels, at least that of a crop.
     world
-        Ranges to draw from; None for the default ones.
+        Ranges to draw from; None means the default ranges.
 
     Returns
     -------
@@ -183,7 +186,7 @@ def drawn_scenes(
 
 
 def _imaged(scene: Scene, seed: int, i: int) -> Sample:
-    """Return one look at a scene as a sample; its stream is not that of the scene."""
+    """Return one image of a scene as a sample; the camera has another random stream than the scene."""
     seen = scene.expose(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i, 1))))
     tree = scene.trees[0] if len(scene.trees) == 1 else None
     return Sample(scene.name, seen.volume, seen.mask, tree, scene.spacing, known=seen.known)
@@ -200,17 +203,17 @@ _Item = TypeVar("_Item", bound=_HasSource)
 def split_by_source(
     samples: Sequence[_Item], *, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int
 ) -> tuple[list[_Item], list[_Item], list[_Item]]:
-    """Split into train, validation and test so that no source stands in two parts.
+    """Split into train, validation and test so that no source is in two parts.
 
     Parameters
     ----------
     samples
-        Samples, or anything else with a `source`, in any order: the split depends on the names of the sources and
-        the seed only.
+        Samples, or anything else with a `source`, in any order. The split depends only on the names of the
+        sources and on the seed.
     fractions
         Shares of the *sources*, summing to 1. A part with a share above zero gets at least one source.
     seed
-        Of the shuffle.
+        Seed of the shuffle.
 
     Returns
     -------
@@ -220,15 +223,17 @@ def split_by_source(
     Raises
     ------
     ValueError
-        Not three shares that sum to 1, or fewer sources than parts.
+        If `fractions` are not three shares that sum to 1, or there are fewer sources than parts.
     """
     shares = np.asarray(fractions, dtype=float)
     if shares.shape != (3,) or (shares < 0).any() or not np.isclose(shares.sum(), 1):
         raise ValueError(f"fractions must be three shares that sum to 1, got {fractions!r}")
     sources = sorted({sample.source for sample in samples})
     if len(sources) < np.count_nonzero(shares):
-        raise ValueError(f"{len(sources)} sources cannot fill {np.count_nonzero(shares)} parts: {sources}")
-    # One source to each part that wants any, then each further one to the part furthest below its share.
+        least = np.count_nonzero(shares)
+        raise ValueError(f"samples must come from at least {least} sources, got {len(sources)}: {sources}")
+    # Each part with a share gets one source. Each further source goes to the part that is furthest below its
+    # share.
     counts = (shares > 0).astype(int)
     while counts.sum() < len(sources):
         counts[np.argmax(shares * len(sources) - counts)] += 1
@@ -239,76 +244,81 @@ def split_by_source(
 
 
 def split_by_region(sample: Sample, *, share: float = 0.6, margin: int = 4) -> tuple[Sample, Sample]:
-    """Cut one annotated stack in two, to train on and to choose on, where there is no second neuron.
+    """Cut one annotated stack in two, for training and validation, if there is no second neuron.
 
-    The cut runs across the axis along which the neuron is longest. Both parts show the same neuron and background, so
-    a score on the second promises more than another stack will keep: with two neurons, use `split_by_source`.
+    The cut is perpendicular to the axis along which the neuron is longest. Both parts show the same neuron
+    and background, so a score on the second part is too optimistic. If you have two neurons,
+    use `split_by_source`.
 
     Parameters
     ----------
     sample
-        With a mask; what is not known in it does not count.
+        Sample with a mask; unknown voxels do not count.
     share
-        Of the neuron's extent along that axis that lies in the first part, above 0 and below 1.
+        Share of the neuron's extent along that axis that lies in the first part, above 0 and below 1.
     margin
-        Slices behind the cut that are in neither part.
+        Number of slices after the cut that are in neither part.
 
     Returns
     -------
     tuple of two Samples
-        Without tree; their names say which part they are, their source is that of `sample`.
+        Both parts, without trees. Their names say which part they are, and they have the source of `sample`.
 
     Raises
     ------
     ValueError
-        No mask, a share or margin out of range, or a part without a known voxel of the mask.
+        If there is no mask, `share` or `margin` is out of range, or a part has no known voxel of the mask.
     """
     if sample.mask is None:
-        raise ValueError(f"sample {sample.name!r} has no mask")
-    if not 0 < share < 1 or margin < 0:
-        raise ValueError(f"need 0 < share < 1 and margin >= 0, got {share=}, {margin=}")
+        raise ValueError(f"sample {sample.name!r} must have a mask, got None")
+    if not 0 < share < 1:
+        raise ValueError(f"share must be above 0 and below 1, got {share}")
+    if margin < 0:
+        raise ValueError(f"margin must not be negative, got {margin}")
     neuron = check_mask(sample.mask, name=f"the mask of sample {sample.name!r}")
     if sample.known is not None:
         neuron = neuron & sample.known
     places = np.nonzero(neuron)
     if not len(places[0]):
-        raise ValueError(f"the mask of sample {sample.name!r} is empty")
-    axis = int(np.argmax([np.ptp(along) for along in places]))
+        raise ValueError(f"the mask of sample {sample.name!r} must have foreground, got an empty mask")
+    axis = int(np.argmax([np.ptp(indices) for indices in places]))
     low, high = int(places[axis].min()), int(places[axis].max())
     cut = low + int(np.ceil(share * (high - low + 1)))
     parts = []
     for name, part in (("first", slice(0, cut)), ("second", slice(cut + margin, None))):
-        at = (slice(None),) * axis + (part,)
-        if not neuron[at].any():
+        region = (slice(None),) * axis + (part,)
+        if not neuron[region].any():
             raise ValueError(
-                f"the {name} part of sample {sample.name!r}, cut at {'zyx'[axis]} = {cut} with a margin of {margin}, "
-                "has no voxel of the mask: choose another share or a smaller margin"
+                f"the {name} part of sample {sample.name!r} must have foreground, got none with the cut at "
+                f"{'zyx'[axis]} = {cut} and a margin of {margin}; choose another share or a smaller margin"
             )
+        arrays: dict[str, Any] = {"volume": sample.volume[region], "mask": sample.mask[region]}
+        if sample.known is not None:
+            arrays["known"] = sample.known[region]
         name = f"{sample.name} ({name} part along {'zyx'[axis]})"
-        known = None if sample.known is None else sample.known[at]
-        parts.append(replace(sample, name=name, volume=sample.volume[at], mask=sample.mask[at], tree=None, known=known))
+        parts.append(replace(sample, name=name, tree=None, **arrays))
     return parts[0], parts[1]
 
 
 def fly_neuron() -> Sample:
-    """Load a real light-microscopy stack of a fly-like neuron, 119 x 415 x 409 uint8, with an automatic trace.
+    """Load a real light-microscopy stack of a fly-like neuron (119 x 415 x 409 uint8) and an automatic trace.
 
-    The data are test files of RivuletStudio/rivuletpy (BSD-style licence). **The SWC is the output of a
-    tracing program (Rivulet2, all radii 1), not of a person**: a score against it is "agreement with an
-    automatic trace", never accuracy. The voxel size is not stated, so `spacing` is None; there is no mask.
+    The data are test files of RivuletStudio/rivuletpy (BSD-style licence). **A tracing program made the SWC
+    (Rivulet2, all radii 1), not a person.** So a score against it is "agreement with an automatic trace", not
+    accuracy. The voxel size is not stated, so `spacing` is None. There is no mask.
 
-    Looked for in ``$NEUROKD_DATA/real``, then in the user's cache, then on the network (130 kB, checked by
-    SHA-256).
+    The files are looked for in ``$NEUROKD_DATA/real``, then in the user's cache. Otherwise they are
+    downloaded (130 kB, checked by SHA-256).
 
     Returns
     -------
     Sample
-        Named ``fly-rivulet``, with a tree in voxels.
+        The sample ``fly-rivulet``, with a tree in voxels.
 
     Raises
     ------
     FileNotFoundError
-        None of the three has it; the message says what to do.
+        If none of the three places has the files; the message says what to do.
     """
     folder = os.environ.get("NEUROKD_DATA")
     stored = Path(folder, "real", "rivulet_fly_full.tif") if folder else None
@@ -326,15 +336,15 @@ def fly_neuron() -> Sample:
             )
             for place, sha256 in _RIVULET_FILES
         )
-    except (OSError, ValueError) as error:  # no network; or a page of a proxy, whose SHA-256 is another
+    except (OSError, ValueError) as error:  # no network, or the page of a proxy, which has another SHA-256
         cause: BaseException = error  # requests wraps "name not known" in three layers of its own
         while inner := cause.__cause__ or cause.__context__:
             cause = inner
         raise FileNotFoundError(
             f"the fly neuron is not in NEUROKD_DATA ({folder or 'not set'}), not in the cache ({cache}), and "
-            f"could not be downloaded ({type(cause).__name__}: {cause}). Either go online once; or copy test.tif.zip "
-            "and test-expected.swc of RivuletStudio/rivuletpy into the cache; or set NEUROKD_DATA to a folder "
-            "that has real/rivulet_fly_full.tif and real/rivulet_fly_full.swc"
+            f"could not be downloaded ({type(cause).__name__}: {cause}). Either go online once; or copy "
+            "test.tif.zip and test-expected.swc of RivuletStudio/rivuletpy into the cache; or set "
+            "NEUROKD_DATA to a folder that has real/rivulet_fly_full.tif and real/rivulet_fly_full.swc"
         ) from error
     with zipfile.ZipFile(packed) as archive:
         volume = tifffile.imread(io.BytesIO(archive.read("test.tif")))

@@ -1,17 +1,17 @@
-"""A growth model of fly neurons, so that training needs no file and the truth is known exactly.
+"""A growth model of fly neurons. Training on them needs no files, and the truth is known exactly.
 
-A fly neuron hangs on one thin primary neurite: the soma sits at its end, a tract runs from there through
-the brain, and one or more arbors of fine branches leave the tract.
+A fly neuron has one thin primary neurite. The soma sits at its end, a tract runs from there through the
+brain, and one or more arbors of fine branches leave the tract.
 
     soma o-----.
                 `----------<  arbor  >-------<< arbor >>
                    tract
 
-Arbors grow in the spirit of Cuntz et al. 2010 (doi:10.1371/journal.pcbi.1000877): target points fill a cloud,
-and each is joined to the tree where new cable plus a share of the way back to the soma is shortest; here
-one after the other in random order, so that the first branches are the long ones. The defaults are
-calibrated on the gold reconstructions of the Janelia FlyLight neurons of BigNeuron's gold166, whose
-quartiles stand in tests/test_simulate.py.
+Arbors grow as in Cuntz et al. 2010 (doi:10.1371/journal.pcbi.1000877). Target points fill a cloud. Each point
+is joined to the tree where the new cable plus a share of the path back to the soma is shortest. Here the
+points come one after the other in random order, so the first branches are the long ones. The defaults are
+calibrated on the gold reconstructions of the Janelia FlyLight neurons of BigNeuron's gold166;
+tests/test_simulate.py lists their quartiles.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ __all__ = ["VOXEL", "Growth", "grow_neuron"]
 
 VOXEL = 0.38  # µm, the isotropic voxel in which neurons are grown
 
-SOMA, NEURITE = 1, 3  # SWC types
+_SOMA, _NEURITE = 1, 3  # SWC types
 
 
 @dataclass(frozen=True)
 class Growth:
-    """What a grown neuron looks like: lengths in voxels of 0.38 µm, spreads as log standard deviations.
+    """Shape of grown neurons: lengths in voxels of 0.38 µm, spreads as log standard deviations.
 
     Parameters
     ----------
     tips, tips_spread
-        Median number of tips, and its spread between neurons.
+        Median number of tips and its spread between neurons.
     tract, tract_spread
-        Median path length of the tract from the soma to the furthest arbor.
+        Median path length of the tract from the soma to the furthest arbor, and its spread.
     bare
         Share of the tract next to the soma that carries no branches, in [0, 1).
     arbors
         Mean number of arbors beyond the first one (Poisson).
     reach, reach_spread
-        Radius of the cloud of a one-tip arbor; the cloud's volume grows in proportion to its tips.
+        Radius of the cloud of a one-tip arbor and its spread. The cloud's volume is proportional to its tips.
     elongation
         Largest ratio of an arbor's length along the tract to its width.
     balance
-        Weight of the path to the soma against new cable when a branch is attached, in [0, 1].
+        Weight of the path to the soma, relative to new cable, when a branch is attached, in [0, 1].
     wiggle, wiggle_spread
-        Sideways slope of a neurite's path; 0 is straight.
+        Sideways slope of a neurite's path, and its spread; 0 is straight.
     radius, radius_spread
-        Median radius of a terminal branch.
+        Median radius of a terminal branch and its spread.
     thickening
         A branch that carries n tips is n**thickening times as thick as a terminal one.
     soma_radius
         Smallest and largest radius of the soma.
     anisotropy
-        Preference of the tract's direction for x, y and z.
+        Preference of the tract's direction for x, y and z (factors on its components).
 
     Raises
     ------
     ValueError
-        A value outside its range.
+        If a value is outside its range.
     """
 
     tips: float = 48.0
@@ -102,19 +102,19 @@ class Growth:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, world: World = World()) -> Growth:
-        """Draw a shape of neuron: few tips or many, straight or winding, with a thick trunk or without.
+        """Draw settings of one neuron: few or many tips, straight or winding, with a thick or thin trunk.
 
         Parameters
         ----------
         rng
             Source of all randomness.
         world
-            Ranges; only ``thickening`` is read here, since lengths and radii depend on the volume.
+            Ranges; only ``thickening`` is used here, because lengths and radii depend on the volume.
 
         Returns
         -------
         Growth
-            With terminal branches of radius 1.
+            Settings with terminal branches of radius 1.
         """
         return cls(
             tips=log_uniform(rng, (2.0, 80.0)),
@@ -142,8 +142,8 @@ def grow_neuron(rng: np.random.Generator, growth: Growth = Growth()) -> Tree:
     Returns
     -------
     Tree
-        Rooted at the soma, nodes about one voxel of 0.38 µm apart. The soma is the origin, so
-        coordinates have both signs: translate the tree before drawing it.
+        Tree with the soma as root and nodes about one voxel of 0.38 µm apart. The soma is the origin, so
+        coordinates have both signs. Translate the tree before you draw it.
     """
     wiggle = growth.wiggle * rng.lognormal(0.0, growth.wiggle_spread)
     tips = max(2, round(growth.tips * rng.lognormal(0.0, growth.tips_spread)))
@@ -153,15 +153,16 @@ def grow_neuron(rng: np.random.Generator, growth: Growth = Growth()) -> Tree:
     while sprout.tips < tips:
         sprout.reach_for(next(targets), rng, wiggle=wiggle, balance=growth.balance)
     xyz, parent = sprout.xyz, sprout.parent
-    radius = growth.radius * rng.lognormal(0.0, growth.radius_spread) * _tips_carried(parent) ** growth.thickening
+    terminal = growth.radius * rng.lognormal(0.0, growth.radius_spread)
+    radius = terminal * _tips_carried(parent) ** growth.thickening
     radius[0] = rng.uniform(*growth.soma_radius)
-    kind = np.full(len(parent), NEURITE)
-    kind[0] = SOMA
+    kind = np.full(len(parent), _NEURITE)
+    kind[0] = _SOMA
     return Tree(xyz=xyz, radius=radius, parent=parent, type=kind)
 
 
 class _Sprout:
-    """A tree while it grows: buffers of nodes, and the attachment rule."""
+    """A growing tree: its nodes, and the rule that attaches a branch."""
 
     def __init__(self, tract: NDArray[np.float64], *, bare: float) -> None:
         self.xyz = tract
@@ -177,13 +178,15 @@ class _Sprout:
     def reach_for(
         self, target: NDArray[np.float64], rng: np.random.Generator, *, wiggle: float, balance: float
     ) -> None:
-        """Grow one branch to `target` from where it costs least; from a tip this makes the tip longer."""
+        """Grow a branch to `target` from the node where it costs least; at a tip, the tip gets longer."""
+        # Cost of Cuntz et al.: new cable plus a share of the path to the soma. Bare nodes and branch points
+        # are closed.
         cost = np.linalg.norm(self.xyz - target, axis=1) + balance * self.path
         cost[: self.first] = np.inf
         cost[self.children > 1] = np.inf
         start = int(cost.argmin())
         if self.children[start] == 1 and self.children[self.parent[start]] == 2:
-            start = self.parent[start]  # two branch points a voxel apart are one to whoever traces them
+            start = self.parent[start]  # people trace two branch points a voxel apart as one
         branch = _wiggly(self.xyz[start], target, rng, wiggle=wiggle)
         steps = np.linalg.norm(np.diff(branch, axis=0, prepend=self.xyz[start][None]), axis=1)
         rows = len(self.xyz) + np.arange(len(branch))
@@ -195,7 +198,7 @@ class _Sprout:
 
 
 def _tract(rng: np.random.Generator, growth: Growth, wiggle: float) -> NDArray[np.float64]:
-    """Lay the tract: (n, 3) points from the soma at the origin, a smooth arc with the usual wiggle."""
+    """Lay the tract as (n, 3) points: a smooth arc that starts at the origin, plus wiggle."""
     length = max(20.0, growth.tract * rng.lognormal(0.0, growth.tract_spread))
     heading = rng.normal(size=3) * growth.anisotropy
     bend = rng.normal(size=3) * growth.anisotropy
@@ -209,37 +212,38 @@ def _tract(rng: np.random.Generator, growth: Growth, wiggle: float) -> NDArray[n
 def _targets(
     rng: np.random.Generator, growth: Growth, tract: NDArray[np.float64], tips: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield points of the arbors' clouds without end; an arbor is an ellipsoid drawn out along the tract."""
+    """Yield points of the arbors' clouds without end; an arbor is an ellipsoid, longest along the tract."""
     count = 1 + rng.poisson(growth.arbors)
     share = rng.dirichlet(np.full(count, 2.0))
     places = np.r_[1.0, rng.uniform(growth.bare, 1.0, count - 1)]
     reach = growth.reach * rng.lognormal(0.0, growth.reach_spread)
     clouds = []
     for part, place in zip(share, places, strict=True):
-        at = int(place * (len(tract) - 1))
-        along = tract[min(at + 10, len(tract) - 1)] - tract[max(at - 10, 0)]
-        along /= np.linalg.norm(along)
+        node = int(place * (len(tract) - 1))
+        direction = tract[min(node + 10, len(tract) - 1)] - tract[max(node - 10, 0)]
+        direction /= np.linalg.norm(direction)
         stretch = rng.uniform(1.0, growth.elongation)
         size = reach * max(1.0, part * tips) ** (1 / 3)
-        clouds.append((tract[at], along, stretch, size / stretch ** (1 / 3)))
+        # Stretching keeps the volume of a cloud.
+        clouds.append((tract[node], direction, stretch, size / stretch ** (1 / 3)))
     while True:
-        centre, along, stretch, size = clouds[rng.choice(count, p=share)]
+        centre, direction, stretch, size = clouds[rng.choice(count, p=share)]
         point = rng.normal(size=3)
-        point *= size * rng.uniform() ** (1 / 3) / np.linalg.norm(point)
-        yield centre + point + (stretch - 1.0) * (point @ along) * along
+        point *= size * rng.uniform() ** (1 / 3) / np.linalg.norm(point)  # uniform in a ball
+        yield centre + point + (stretch - 1.0) * (point @ direction) * direction
 
 
 def _wiggly(
     start: NDArray[np.float64], end: NDArray[np.float64], rng: np.random.Generator, *, wiggle: float
 ) -> NDArray[np.float64]:
-    """Return (n, 3) points about a voxel apart on a tortuous path from `start` (left out) to `end`."""
+    """Return (n, 3) points about a voxel apart on a winding path from `start` (not included) to `end`."""
     count = int(np.linalg.norm(end - start) * (1 + wiggle**2)) + 1
     s = np.linspace(0.0, 1.0, count + 1)[:, None]
     return (start + s * (end - start) + _bridge(rng, count + 1, wiggle))[1:]
 
 
 def _bridge(rng: np.random.Generator, count: int, wiggle: float) -> NDArray[np.float64]:
-    """Return (count, 3) offsets that start and end at zero and whose slope varies smoothly."""
+    """Return (count, 3) offsets that are zero at both ends and have a smoothly varying slope."""
     width = 2.0
     slope = gaussian_filter1d(rng.normal(size=(count, 3)), width, axis=0, mode="reflect")
     slope *= wiggle * np.sqrt(2 * width * np.sqrt(np.pi))  # unit variance before the scaling
@@ -249,7 +253,7 @@ def _bridge(rng: np.random.Generator, count: int, wiggle: float) -> NDArray[np.f
 
 
 def _tips_carried(parent: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Count the tips at or beyond each node."""
+    """Count the tips that each node carries; a tip carries itself."""
     carried = (np.bincount(parent[1:], minlength=len(parent)) == 0).astype(float)
     for node in range(len(parent) - 1, 0, -1):
         carried[parent[node]] += carried[node]

@@ -63,12 +63,11 @@ class Histogram:
             occupied = np.flatnonzero(counts)
             return cls(occupied + least, counts[occupied], 0, "integer")
         kind, encode = _encoding(voxels.dtype)
-        total = None
+        total = cls(np.empty(0, np.int64), np.empty(0, np.int64), 0, kind)
         for start in range(0, voxels.size, _CHUNK):
-            shift = 0 if total is None else total.shift
-            bins, counts = np.unique(encode(voxels[start : start + _CHUNK]) >> shift, return_counts=True)
-            part = _coarsen(bins.astype(np.int64), counts, shift, kind)
-            total = part if total is None else total + part
+            codes = encode(voxels[start : start + _CHUNK]) >> total.shift
+            bins, counts = np.unique(codes, return_counts=True)
+            total = total + _coarsen(bins.astype(np.int64), counts, total.shift, kind)
         return total
 
     def __add__(self, other: Histogram) -> Histogram:
@@ -97,7 +96,7 @@ class Histogram:
 
     def quantile(self, share: float) -> float:
         """Return the least value that at least this share of the voxels does not exceed."""
-        reached = np.searchsorted(np.cumsum(self.counts), share * self.size)
+        reached = int(np.searchsorted(np.cumsum(self.counts), share * self.size))
         return float(self.values[min(reached, len(self.bins) - 1)])
 
     def part(self, chosen: NDArray[np.bool_] | slice) -> Histogram:

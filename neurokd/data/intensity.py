@@ -1,12 +1,12 @@
-"""The one intensity scale: raw voxels of any stack to [0, 1], from one histogram of the whole stack.
+"""The one intensity scale: it maps raw voxels to [0, 1], from the histogram of the whole stack.
 
                  fill   black                                white
     raw  ---------|-------|------- noise -------- neurites ----|----- soma, hot voxels
     scaled        0       0                                    1
 
-Black and white must not depend on single voxels or on how much of the stack is empty. Hot and dead voxels are
-replaced, and the fill (zeros around a cut-out neuron, the border of a rotated stack) is left out. Level and
-noise of the background come from its mode and from the voxels below the mode, where there are no neurites.
+Black and white must not depend on single voxels or on how much of the stack is empty. So hot and dead voxels
+are replaced, and the fill (zeros around a cut-out neuron, the border of a rotated stack) is left out. The
+mode of the background gives its level. The voxels below the mode, which hold no neurites, give its noise.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from neurokd.data.volume import check_volume
 __all__ = ["IntensityScale", "scale_intensity"]
 
 _SIGMA = 1.4826  # standard deviation of a normal distribution / its median absolute deviation
-_CUT = 0.9  # a fill of this share means that the background was cut away, not that the stack has a border
-_TYPICAL = 8  # white is at most this many times as far above the background as the median signal
+_CUT = 0.9  # with this share of fill, the background was cut away; with less, the stack may have a border
+_TYPICAL = 8  # largest height of white above the background, in heights of the median signal
 
 
 @dataclass(frozen=True)
 class IntensityScale:
-    """Which raw values become 0 and 1; one for a whole stack, however it is cut into blocks.
+    """The raw values that become 0 and 1. All blocks of a stack share one scale.
 
     Parameters
     ----------
     black, white
-        The values that become 0 and 1; what lies outside is clipped.
+        Raw values that become 0 and 1; values outside are clipped.
     fill
-        The value of voxels where nothing was recorded, not above `black`; None where there are none.
+        Value of the voxels at which nothing was recorded, not above `black`; None if there are none.
     low, high
-        Only voxels below and above these can be dead or hot: the percentiles 1 and 99 of all voxels.
+        Percentiles 1 and 99 of all voxels. Only voxels below `low` can be dead, only voxels above `high` hot.
 
     Raises
     ------
     ValueError
-        Black that is not below white, or a fill above black.
+        If `black` is not below `white`, or `fill` is above `black`.
 
     Examples
     --------
-    A stack that does not fit into memory is read twice, here in two blocks of 50 slices, the second time with
-    a margin of two slices:
+    A stack that does not fit into memory is read twice, here in two blocks of 50 slices. The second time,
+    each block has a margin of two slices:
 
     >>> count = Histogram.from_volume
     >>> draft = IntensityScale.from_histogram(count(stack[:50]) + count(stack[50:]))
@@ -72,9 +72,9 @@ class IntensityScale:
 
     @classmethod
     def from_volume(cls, volume: ArrayLike) -> IntensityScale:
-        """Find the scale of a whole volume (z, y, x); single hot and dead voxels do not count.
+        """Find the scale of a whole volume (z, y, x), without its hot and dead voxels.
 
-        ``ValueError`` where it is no volume, or constant. Where only hot and dead voxels differ from a
+        Raises ``ValueError`` if it is not a volume, or is constant. If only hot and dead voxels differ from a
         constant, black is that constant.
         """
         volume = check_volume(volume)
@@ -89,13 +89,13 @@ class IntensityScale:
     def from_histogram(cls, histogram: Histogram) -> IntensityScale:
         """Find the scale in the histogram of a whole stack whose hot and dead voxels were replaced.
 
-        The mode of the voxels above the fill is the level of the background; the median distance of the
-        voxels below the mode gives its standard deviation. Black lies three standard deviations below the
-        level. White is the 99.95th percentile, with two bounds. It is at most eight times as far above the
-        level as the median signal (all above 5 standard deviations), so that a soma does not leave the
-        neurites dark. It is at least 10 standard deviations above, so that noise alone does not become
-        bright. Where nothing is left of the background, black is the fill. ``ValueError`` where all voxels
-        are alike.
+        The mode of the voxels above the fill is the level of the background. The median distance of the
+        voxels below the mode gives its standard deviation. Black is three standard deviations below the
+        level. White is the 99.95th percentile, within two bounds. White is at most eight times as far above
+        the level as the median signal (signal: all above 5 standard deviations), so that a bright soma does
+        not make the neurites dark. White is at least 10 standard deviations above the level, so that noise
+        alone does not look bright. If no background is left, black is the fill. Raises ``ValueError`` if all
+        voxels are equal.
         """
         if len(histogram.bins) == 1:
             raise ValueError(f"volume is constant: every voxel is {histogram.quantile(1):g}")
@@ -104,15 +104,15 @@ class IntensityScale:
         least = float(values[0]) if fill is None else fill
         low, high = histogram.quantile(0.01), histogram.quantile(0.99)
         if len(values) == 2 and fill is None:  # a mask
-            return cls(*values.tolist(), low=low, high=high)
+            return cls(float(values[0]), float(values[1]), low=low, high=high)
         empty = 1 - rest.size / histogram.size
-        top = rest.quantile(0.9995 if empty < _CUT else 0.995)  # few voxels are left of a cut-out neuron
+        top = rest.quantile(0.9995 if empty < _CUT else 0.995)  # a cut-out neuron leaves few voxels
         level, noise = _background(rest)
         if fill is not None:
             no_lower_half = rest.part(values < level).size < 0.1 * rest.size
             nothing_higher = top <= level + 10 * noise
             if no_lower_half or (nothing_higher and (empty >= _CUT or level - 3 * noise <= fill)):
-                level, noise = fill, 0.0  # no background is left: what is above the fill is signal
+                level, noise = fill, 0.0  # no background is left, so all above the fill is signal
         signal = values > level + 5 * noise
         white = top
         if signal.any():
@@ -120,23 +120,23 @@ class IntensityScale:
         return cls(max(least, level - 3 * noise), max(white, level + 10 * noise), fill, low, high)
 
     def is_fill(self, volume: ArrayLike) -> NDArray[np.bool_]:
-        """Mark the raw voxels (z, y, x) at which nothing was recorded: those not above the fill."""
+        """Mark the raw voxels (z, y, x) at which nothing was recorded: those at or below the fill."""
         volume = np.asarray(volume)
         return np.zeros(volume.shape, bool) if self.fill is None else volume <= self.fill
 
 
 def scale_intensity(volume: ArrayLike, *, scale: IntensityScale | None = None) -> NDArray[np.float32]:
-    """Scale intensities to [0, 1], in training and in inference alike.
+    """Scale intensities to [0, 1]; training and inference both use this function.
 
-    Hot and dead voxels are replaced (:func:`repair_voxels`). An offset or a gain of the whole stack, its type
-    and a border do not change the result. What is at the fill becomes 0.
+    Hot and dead voxels are replaced (:func:`repair_voxels`). The result does not depend on an offset or a
+    gain of the whole stack, on its type, or on a border. The fill becomes 0.
 
     Parameters
     ----------
     volume
         Raw voxels ``z y x`` of any real type.
     scale
-        The scale of the stack that `volume` is a block of; None where it is the whole stack.
+        Scale of the whole stack if `volume` is a block of it; None if `volume` is the whole stack.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def scale_intensity(volume: ArrayLike, *, scale: IntensityScale | None = None) -
     Raises
     ------
     ValueError
-        Not a volume, not finite, or the same value everywhere.
+        If `volume` is not a volume, is not finite, or is constant.
     """
     volume = check_volume(volume)
     scale = scale or IntensityScale.from_volume(volume)
@@ -158,11 +158,11 @@ def scale_intensity(volume: ArrayLike, *, scale: IntensityScale | None = None) -
 
 
 def _split_fill(histogram: Histogram) -> tuple[float | None, Histogram]:
-    """Take the fill off a histogram: its value, or None, and the histogram of all that is above.
+    """Return the fill of a histogram (or None) and the histogram of all values above it.
 
-    Fill is a value that many voxels hold, that at most one voxel in a thousand is below, and whose next value
-    is rare. Above a border (at least 1 % of the voxels) there may be a background set to zero (at least 10
-    %).
+    The fill is a value that many voxels have, while the next higher value is rare and at most one voxel in a
+    thousand is lower. There may be two fills: a border (at least 1 % of the voxels) and, above it, a
+    background that was set to zero (at least 10 %).
     """
     fill, rest = None, histogram
     for share in (0.01, 0.1):
@@ -178,23 +178,23 @@ def _split_fill(histogram: Histogram) -> tuple[float | None, Histogram]:
 
 
 def _step(histogram: Histogram) -> float:
-    """Return the least distance of two values, in integer stacks a grey level; 0 where there is one value."""
+    """Return the smallest distance of two values (a grey level in integer stacks); 0 for one value."""
     return float(np.diff(histogram.values).min()) if len(histogram.bins) > 1 else 0.0
 
 
 def _background(histogram: Histogram) -> tuple[float, float]:
     """Return level and noise of the background: the mode, and the deviation of the voxels below it."""
     level = _mode(histogram.values, histogram.counts)
-    below = histogram.values < level
-    noise = _SIGMA * (level - histogram.part(below).quantile(0.5)) if below.any() else 0.0
-    return level, max(noise, _step(histogram))  # in dark stacks of 8 bits, most background voxels are alike
+    lower = histogram.values < level
+    noise = _SIGMA * (level - histogram.part(lower).quantile(0.5)) if lower.any() else 0.0
+    return level, max(noise, _step(histogram))  # in dark 8-bit stacks most background voxels are equal
 
 
 def _mode(values: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
     """Return the mode: the median of the densest eighth of the voxels, found by halving three times.
 
-    Each time, the shortest interval that holds half of the voxels is kept (the half-sample mode). It needs no
-    width of bins, so gain and offset carry over exactly.
+    Each time, the shortest interval that holds half of the voxels is kept (the half-sample mode). This needs
+    no bin width, so a gain or an offset of the stack changes the mode by exactly that.
     """
     for _ in range(3):
         reached = np.concatenate([[0], np.cumsum(counts)])  # voxels below each value, and all of them

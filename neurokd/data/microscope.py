@@ -1,12 +1,12 @@
-"""A model of the microscope: any tree becomes a fluorescence stack with an exact mask.
+"""A model of the microscope: it turns any tree into a fluorescence stack with an exact mask.
 
     the tree: uneven label, beads, gaps  |
     fibres of other neurons              |--> blur --> + haze --> shot and read noise --> zero outside boxes
     blobs, vessel-like bits              |    (PSF)
 
-The stacks follow the Janelia part of BigNeuron's gold166: almost all voxels are exact zeros, and background
-is kept only in boxes around the neuron. What lies in the boxes is meant to be hard for a local filter:
-other neurons are as bright as this one, and its own label stops for some voxels while the mask goes on.
+The stacks resemble the Janelia part of BigNeuron's gold166: almost all voxels are exactly zero, and only
+boxes around the neuron keep their background. The content of the boxes is hard for a local filter: other
+neurons are as bright as this one, and its label has gaps of some voxels in which the mask continues.
 """
 
 from __future__ import annotations
@@ -28,53 +28,53 @@ from neurokd.data.world import World, log_uniform
 
 __all__ = ["Microscope", "expose", "label_nodes", "render"]
 
-FIBRE = Growth(tips=8.0, soma_radius=(1.2, 2.0))  # what crosses: long, sparsely branched, its soma elsewhere
+_FIBRE = Growth(tips=8.0, soma_radius=(1.2, 2.0))  # a crossing neuron: long, few branches, soma elsewhere
 
 
 @dataclass(frozen=True)
 class Microscope:
-    """How a tree is imaged: lengths in µm, signals as fractions of full scale (grey value 255).
+    """Settings of the image formation: lengths in µm, signals as fractions of full scale (grey value 255).
 
     Parameters
     ----------
     psf_sigma
         Standard deviations (z, y, x) of the Gaussian point spread function.
     photons
-        Photons a voxel collects at full scale; infinite for no shot noise.
+        Photons that a voxel collects at full scale; infinity means no shot and read noise.
     read_noise
-        Standard deviation of the camera's noise, photons.
+        Standard deviation of the camera's noise in photons.
     brightness
         Median signal of a neurite before the blur.
     label_spread, label_length
-        Log standard deviation of the brightness along a neurite, and the path over which it changes.
+        Log standard deviation of the brightness along a neurite, and the path length over which it changes.
     beads, bead_gain
-        Varicosities per µm of path, and how much brighter than the neurite they are.
+        Number of varicosities per µm of path, and their brightness relative to the neurite.
     gaps, gap_length
-        Unlabelled stretches per µm of path, and their shortest and longest length.
+        Number of unlabelled stretches per µm of path, and their shortest and longest length.
     fibres
-        Neurites of other neurons that cross, per 100 µm of the neuron.
+        Number of crossing neurites of other neurons per 100 µm of the neuron.
     blobs, blob_radius
-        Autofluorescent blobs per 1000 µm³ seen, their smallest and largest radius.
+        Number of autofluorescent blobs per 1000 µm³, and their smallest and largest radius.
     vessels, vessel_size, vessel_radius
-        Share of the vessel-like filaments that is kept, in [0, 1]; their spacing and their radius.
+        Share of the vessel-like filaments that is kept, in [0, 1]; their spacing and radius.
     haze, haze_contrast, haze_size
-        Lowest and highest background signal (drawn per volume); its texture's log standard deviation
-        and grain.
+        Lowest and highest background signal (drawn for each volume); the log standard deviation and the grain
+        of its texture.
     glow, glow_sigma
-        Share of the light that is out of focus, and how far it spreads.
+        Share of the light that is out of focus, and the standard deviation of its blur.
     box
-        Smallest and largest margin of background kept around the neuron (drawn per volume).
+        Smallest and largest margin of background that is kept around the neuron (drawn for each volume).
 
     Raises
     ------
     ValueError
-        A value outside its range.
+        If a value is outside its range.
 
     Notes
     -----
-    The defaults imitate the pictures of gold166 and leave the best intensity threshold a foreground Dice of
-    about 0.4; they are not fitted to an instrument. Change them for a domain shift, for example
-    ``replace(Microscope(), photons=30.0)``.
+    The defaults imitate the images of gold166; the best possible intensity threshold reaches a foreground
+    Dice of about 0.4. They are not fitted to an instrument. To simulate a domain shift, change them, for
+    example ``replace(Microscope(), photons=30.0)``.
     """
 
     psf_sigma: tuple[float, float, float] = (0.55, 0.3, 0.3)
@@ -104,29 +104,31 @@ class Microscope:
         for name, value in vars(self).items():
             if not (np.asarray(value) >= 0).all():
                 raise ValueError(f"{name} must not be negative, got {value}")
-        for name in ("photons", "label_length", "blob_radius", "vessel_size", "vessel_radius", "haze_size", "box"):
+        lengths = ("label_length", "blob_radius", "vessel_size", "vessel_radius", "haze_size", "box")
+        for name in ("photons", *lengths):
             if not (np.asarray(getattr(self, name)) > 0).all():
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.vessels > 1:
-            raise ValueError(f"vessels is a share in [0, 1], got {self.vessels}")
+            raise ValueError(f"vessels must be a share in [0, 1], got {self.vessels}")
 
     @classmethod
     def draw(cls, rng: np.random.Generator, spacing: Spacing, world: World = World()) -> Microscope:
-        """Draw a label and an optical system; noise and background are the camera's, see :mod:`neurokd.data.camera`.
+        """Draw a label and an optical system; :mod:`neurokd.data.camera` draws noise and background.
 
         Parameters
         ----------
         rng
             Source of all randomness.
         spacing
-            Voxel size (z, y, x), µm: the ranges are in lateral voxels, and a microscope is in µm.
+            Voxel size (z, y, x) in µm; it converts the ranges, in lateral voxels, to µm.
         world
-            Ranges.
+            Ranges to draw from.
 
         Returns
         -------
         Microscope
-            Without fibres: the neurites of a :class:`neurokd.data.scene.Scene` are all in its trees.
+            Settings without fibres, because a :class:`neurokd.data.scene.Scene` has all neurites in its
+            trees.
         """
         voxel = spacing[2]
         blur, glow = log_uniform(rng, world.blur), log_uniform(rng, world.glow_sigma)
@@ -167,13 +169,13 @@ def render(
     tree
         Any neuron, in voxels of the volume.
     shape
-        (z, y, x) of the volume.
+        Size (z, y, x) of the volume in voxels.
     rng
         Source of all randomness.
     microscope
-        Parameters of the image formation.
+        Settings of the image formation.
     spacing
-        (z, y, x) size of a voxel, µm.
+        Voxel size (z, y, x) in µm.
 
     Returns
     -------
@@ -185,16 +187,17 @@ def render(
     Raises
     ------
     ValueError
-        Spacing that is not three positive numbers, or a tree of which nothing lies in the volume.
+        If `spacing` is not three positive numbers, or no part of the tree lies in the volume.
     """
     spacing = np.array(check_spacing(spacing))
     mask = rasterise(tree, shape)
     if not mask.any():
-        raise ValueError(f"no part of the tree lies in the volume of shape {tuple(shape)}")
+        raise ValueError(f"tree must reach into the volume of shape {tuple(shape)}, got no part of it inside")
 
     boxes = _boxes(mask, rng, microscope, spacing)
-    window = tuple(slice(int(at.min()), int(at.max()) + 1) for at in boxes.nonzero())
-    boxes = boxes[window]  # everything else stays zero, and a neuron fills little of its volume
+    # Only the bounding box of the boxes is computed: everything else stays zero.
+    window = tuple(slice(int(index.min()), int(index.max()) + 1) for index in boxes.nonzero())
+    boxes = boxes[window]
     tree = tree.translate([-part.start for part in reversed(window)])
 
     light = np.zeros(boxes.shape, dtype=np.float32)
@@ -228,14 +231,14 @@ def expose(
 def _boxes(
     mask: NDArray[np.bool_], rng: np.random.Generator, microscope: Microscope, spacing: NDArray
 ) -> NDArray[np.bool_]:
-    """Mark the blocks within three of one that the neuron touches; a block is a third of the margin."""
+    """Mark the blocks at most three blocks away from the neuron; a block is a third of the margin."""
     margin = np.exp(rng.uniform(*np.log(microscope.box)))
     block = np.maximum(1, np.rint(margin / 3 / spacing).astype(int))
     coarse = np.zeros(-(-np.array(mask.shape) // block), dtype=bool)
     coarse[tuple((np.argwhere(mask) // block).T)] = True
     boxes = maximum_filter(coarse, size=7, mode="constant")
     for axis in range(3):
-        boxes = boxes.repeat(block[axis], axis=axis)
+        boxes = boxes.repeat(block[axis], axis=axis)  # blocks to voxels
     return boxes[tuple(slice(size) for size in mask.shape)]
 
 
@@ -247,7 +250,7 @@ def _add_neurite(
     microscope: Microscope,
     spacing: NDArray,
 ) -> None:
-    """Add a tree's light: each of its voxels shines like the nearest node."""
+    """Add the light of a tree: each of its voxels is as bright as the nearest node."""
     if voxels.any():
         tree = tree.resample(1.0)
         nearest = cKDTree(tree.zyx).query(np.argwhere(voxels))[1]
@@ -255,30 +258,36 @@ def _add_neurite(
 
 
 def label_nodes(
-    tree: Tree, rng: np.random.Generator, microscope: Microscope, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+    tree: Tree,
+    rng: np.random.Generator,
+    microscope: Microscope,
+    spacing: Sequence[float] | NDArray = (1.0, 1.0, 1.0),
 ) -> NDArray[np.float64]:
-    """Return the brightness of each node: it drifts along the path, jumps at beads, and is zero in gaps.
+    """Return the brightness of each node: it drifts along the path, rises at beads and is zero in gaps.
 
     Parameters
     ----------
     tree
-        In voxels, or in µm where the spacing is 1.
+        Tree in voxels, or in µm if the spacing is 1.
     rng
         Source of all randomness.
     microscope
-        Its label, beads and gaps.
+        Settings of label, beads and gaps.
     spacing
-        (z, y, x) size of the tree's unit, µm.
+        Size (z, y, x) of the tree's unit in µm.
 
     Returns
     -------
     NDArray[float64]
-        (n,) signal of each node.
+        Signal (n,) of each node.
     """
     steps = _steps(tree, spacing)
     kept = np.exp(-steps / microscope.label_length)
     drift = rng.normal(size=len(tree))
-    gap = rng.uniform(*microscope.gap_length, len(tree)) * (rng.uniform(size=len(tree)) < microscope.gaps * steps)
+    gap = rng.uniform(*microscope.gap_length, len(tree))
+    gap *= rng.uniform(size=len(tree)) < microscope.gaps * steps
+    # From the root outwards: drift is autoregressive with unit variance, `gap` is what is left of a gap at a
+    # node.
     for node in range(1, len(tree)):
         up = tree.parent[node]
         drift[node] = kept[node] * drift[up] + np.sqrt(1 - kept[node] ** 2) * drift[node]
@@ -293,14 +302,15 @@ def label_nodes(
 
 def _steps(tree: Tree, spacing: Sequence[float] | NDArray) -> NDArray[np.float64]:
     """Return the distance (µm) of each node to its parent, zero for the root."""
-    return np.r_[0.0, np.linalg.norm((tree.zyx[1:] - tree.zyx[tree.parent[1:]]) * np.asarray(spacing), axis=1)]
+    edges = tree.zyx[1:] - tree.zyx[tree.parent[1:]]
+    return np.r_[0.0, np.linalg.norm(edges * np.asarray(spacing), axis=1)]
 
 
 def _crossing(rng: np.random.Generator, tree: Tree, spacing: NDArray) -> Tree:
     """Grow a sparsely branched neuron that passes close to some node of `tree`."""
-    fibre = grow_neuron(rng, FIBRE).scale(VOXEL / spacing[::-1])
-    meet, at = rng.integers(len(tree)), rng.integers(len(fibre))
-    return fibre.translate(tree.xyz[meet] - fibre.xyz[at] + rng.normal(0.0, 1.0 / spacing[::-1]))
+    fibre = grow_neuron(rng, _FIBRE).scale(VOXEL / spacing[::-1])
+    ours, theirs = rng.integers(len(tree)), rng.integers(len(fibre))  # the two nodes that meet
+    return fibre.translate(tree.xyz[ours] - fibre.xyz[theirs] + rng.normal(0.0, 1.0 / spacing[::-1]))
 
 
 def add_blobs(
@@ -317,12 +327,13 @@ def add_blobs(
         radius = np.exp(rng.uniform(*np.log(microscope.blob_radius))) * rng.lognormal(0.0, 0.2, 3) / spacing
         low = np.maximum(centre - np.ceil(3 * radius).astype(int), 0)
         high = np.minimum(centre + np.ceil(3 * radius).astype(int) + 1, light.shape)
-        z, y, x = (
+        z, y, x = (  # a Gaussian is the product of its factors along the axes
             np.exp(-(((np.arange(a, b) - c) / r) ** 2) / 2)
             for a, b, c, r in zip(low, high, centre, radius, strict=True)
         )
         peak = microscope.brightness * rng.lognormal(0.0, 0.5)
-        light[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] += peak * (z[:, None, None] * y[:, None] * x)
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        light[box] += peak * (z[:, None, None] * y[:, None] * x)  # z y x
 
 
 def add_vessels(
@@ -332,9 +343,12 @@ def add_vessels(
     microscope: Microscope,
     spacing: NDArray,
 ) -> None:
-    """Add winding filaments: curves on which two smooth random fields vanish, where a third one is high."""
+    """Add winding filaments."""
+    # Two smooth random fields are both zero on curves; a third field chooses which stretches of them are
+    # kept.
     a, b, where = (_field(boxes, rng, microscope.vessel_size / spacing) for _ in range(3))
-    width = microscope.vessel_radius / microscope.vessel_size / np.sqrt(2)  # the fields' slope is 1 / (sqrt(2) size)
+    # The slope of the fields is 1 / (sqrt(2) size), so this width in values is the radius in µm.
+    width = microscope.vessel_radius / microscope.vessel_size / np.sqrt(2)
     filaments = np.exp(-(a**2 + b**2) / (2 * width**2)) * (where > norm.isf(microscope.vessels))
     light[boxes] += microscope.brightness * filaments
 
@@ -342,13 +356,13 @@ def add_vessels(
 def _haze(
     boxes: NDArray[np.bool_], rng: np.random.Generator, microscope: Microscope, spacing: NDArray
 ) -> NDArray[np.float64]:
-    """Return the background of the voxels in the boxes: a level drawn per volume, times a smooth texture."""
+    """Return the background of the voxels in the boxes: a random level times a smooth texture."""
     level = rng.uniform(*microscope.haze)
     return level * np.exp(microscope.haze_contrast * _field(boxes, rng, microscope.haze_size / spacing))
 
 
 def _field(boxes: NDArray[np.bool_], rng: np.random.Generator, sigma: NDArray) -> NDArray[np.float64]:
-    """Sample white noise blurred by `sigma` (voxels), of unit variance, at the voxels of the boxes."""
+    """Sample noise of unit variance, blurred by `sigma` (voxels), at the voxels of the boxes."""
     step = np.maximum(sigma / 2, 1.0)  # a blurred field needs no finer grid
     coarse = rng.normal(size=np.ceil(np.array(boxes.shape) / step).astype(int) + 2)
     coarse = gaussian_filter(coarse, sigma / step, mode="wrap")

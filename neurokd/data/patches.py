@@ -203,8 +203,12 @@ def _shifted(scale: IntensityScale, rng: np.random.Generator, spread: float) -> 
 def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
     """Return a crop flipped and turned by quarters."""
     axes = tuple(np.flatnonzero(rng.random(3) < 0.5).tolist())
-    turns = rng.integers(4) if crop.mask.shape[1] == crop.mask.shape[2] else 0
-    return _Crop(*(np.rot90(np.flip(array, axes), turns, axes=(1, 2)) for array in crop))
+    turns = int(rng.integers(4)) if crop.mask.shape[1] == crop.mask.shape[2] else 0
+
+    def turned(array: NDArray[Any]) -> NDArray[Any]:
+        return np.rot90(np.flip(array, axes), turns, axes=(1, 2))
+
+    return _Crop(turned(crop.image), turned(crop.mask), turned(crop.known))
 
 
 def _retouched(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -96,19 +96,19 @@ class PhantomTube:
             If the ends have the same y and x, or the bend is not positive.
         """
         start, end = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
-        along = end - start
-        if not along[1:].any():
+        way = end - start
+        if not way[1:].any():
             raise ValueError(f"end must have another y or x than start, got {tuple(end)} and {tuple(start)}")
         if not bend > 0:
             raise ValueError(f"bend must be positive, got {bend}")
-        length = np.linalg.norm(along)
-        sideways = np.array([0.0, -along[2], along[1]]) / np.hypot(along[1], along[2])
+        length = np.linalg.norm(way)
+        sideways = np.array([0.0, -way[2], way[1]]) / np.hypot(way[1], way[2])
         t = np.linspace(0, 1, 2 + int(8 * length / STEP))
         k = 2 * np.pi / WAVE
         # A sine of amplitude A has the curvature A k² at its crests. The second line puts its ends back to zero.
         wave = np.sin(k * length * t + phase) / (bend * k**2)
         wave -= (1 - t) * wave[0] + t * wave[-1]
-        path = start + t[:, None] * along + wave[:, None] * sideways
+        path = start + t[:, None] * way + wave[:, None] * sideways
         points = _evenly(path)
         return cls(points, np.full(len(points), radius), np.full(len(points), brightness))
 
@@ -164,10 +164,10 @@ def paint(
     filled = np.clip(0.5 + FINE * _depth(path, tube, places, np.inf)[0], 0, 1)
     share[edge] = rearrange(filled, "(n place) -> n place", place=len(offsets)).mean(axis=1)
 
-    at = tuple(voxels.T)
-    light[box][at] = np.maximum(light[box][at], share * bright)
+    index = tuple(voxels.T)
+    light[box][index] = np.maximum(light[box][index], share * bright)
     for part, there in ((mask, bright > 0), (gap, bright == 0)):
-        part[box][at] |= (depth >= 0) & there
+        part[box][index] |= (depth >= 0) & there
 
 
 def _depth(
@@ -184,6 +184,6 @@ def _depth(
 
 def _evenly(path: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return evenly spaced points on a path, at most `STEP` apart, both ends included."""
-    along = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
-    at = np.linspace(0, along[-1], 1 + int(np.ceil(along[-1] / STEP - 1e-9)))
-    return np.stack([np.interp(at, along, column) for column in path.T], axis=1)
+    length = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
+    new = np.linspace(0, length[-1], 1 + int(np.ceil(length[-1] / STEP - 1e-9)))
+    return np.stack([np.interp(new, length, column) for column in path.T], axis=1)

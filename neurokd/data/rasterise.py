@@ -1,7 +1,7 @@
-r"""From a tree back to the voxels it fills: every edge is a round cone.
+r"""Draw a tree into voxels: every edge is a round cone.
 
-(  o--------------o )     what a ball sweeps that moves from one node to the next
- \________________/      while its radius changes linearly
+(  o--------------o )     A ball moves from one node to the next while its radius changes linearly.
+ \________________/      The round cone is all that it touches.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ def rasterise(
     radius_scale: float = 1.0,
     min_radius: float = 0.0,
 ) -> NDArray[np.bool_]:
-    """Return the voxels whose centres lie inside a tree: the union of its round cones.
+    """Return the voxels whose centres lie inside a tree, the union of its round cones.
 
-    A round cone is what a ball sweeps that moves from node to node while its radius changes linearly. Parts
-    outside the volume are cut off.
+    A ball that moves from node to node while its radius changes linearly sweeps a round cone. Parts outside
+    the volume are cut off.
 
     Parameters
     ----------
     tree
-        Points and radii in voxels of the volume or, with `spacing`, in its unit (µm).
+        Tree with points and radii in voxels or, with `spacing`, in the unit of the spacing (µm).
     shape
-        Size of the volume (z, y, x).
+        Size (z, y, x) of the volume in voxels.
     spacing
-        Voxel size (z, y, x), in the unit of the tree: a neurite that is round in µm is then round in µm, and flat in
-        voxels that are taller than wide. None: the tree is in voxels, and the voxels are cubes.
+        Voxel size (z, y, x) in the unit of the tree. A round neurite is then drawn round in µm, so it covers
+        fewer voxels along an axis with larger steps. None means that the tree is in voxels and the voxels are
+        cubes.
     radius_scale
         Factor on all radii.
     min_radius
-        Smallest radius drawn, in the unit of the tree, after scaling. In cubic voxels no neurite of radius
-        sqrt(3) / 2 = 0.87 voxels or more slips between voxel centres.
+        Smallest radius that is drawn, in the unit of the tree, after scaling. In cubic voxels, a neurite with
+        a radius of at least sqrt(3) / 2 = 0.87 voxels always covers voxel centres.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def rasterise(
     radius = np.maximum(tree.radius * radius_scale, min_radius)
     _draw_round_cone(mask, unit, tree.zyx[0], tree.zyx[0], radius[0], radius[0])
     for (child, parent), length in zip(tree.edges, tree.edge_lengths, strict=True):
-        # Long oblique edges have huge bounding boxes; cut into pieces, they draw the same voxels sooner.
+        # Long oblique edges have huge bounding boxes. Short pieces give the same voxels in less time.
         cuts = np.linspace(0, 1, 1 + max(1, int(length // (12 * unit.min()))))[:, None]
         points = (1 - cuts) * tree.zyx[parent] + cuts * tree.zyx[child]
         radii = ((1 - cuts) * radius[parent] + cuts * radius[child])[:, 0]
@@ -74,14 +75,14 @@ def rasterise(
 def _draw_round_cone(
     mask: NDArray[np.bool_], unit: NDArray, start: NDArray, end: NDArray, r_start: float, r_end: float
 ) -> None:
-    """Set the voxels of one round cone, points `z y x` in the unit of the voxel size."""
+    """Set the voxels of one round cone; its points are `z y x` in the unit of the voxel size."""
     lowest, highest = np.minimum(start - r_start, end - r_end), np.maximum(start + r_start, end + r_end)
     low = np.maximum(np.ceil(lowest / unit), 0).astype(int)
     high = np.minimum(np.floor(highest / unit) + 1, mask.shape).astype(int)
     if (low >= high).any():
         return
     z, y, x = (np.arange(a, b) * u - s for a, b, u, s in zip(low, high, unit, start, strict=True))
-    z, y = z[:, None, None], y[:, None]
+    z, y = z[:, None, None], y[:, None]  # broadcast to z y x
     axis = end - start
     length = float(np.sqrt(axis @ axis))
     distance2 = z * z + y * y + x * x
@@ -89,15 +90,15 @@ def _draw_round_cone(
         inside = distance2 <= max(r_start, r_end) ** 2
     else:
         axis = axis / length
-        along = z * axis[0] + y * axis[1] + x * axis[2]
-        across2 = np.maximum(distance2 - along * along, 0)
-        # The ball that reaches a point furthest is not the nearest one but lies towards the thick end:
-        # maximise r(t) - |p - c(t)| over t, with slope = dr / dt along the axis.
+        axial = z * axis[0] + y * axis[1] + x * axis[2]  # distance along the axis from `start`
+        radial2 = np.maximum(distance2 - axial * axial, 0)  # squared distance from the axis
+        # A point is inside if it is inside any ball, t from `start`. The best ball is not the nearest but
+        # lies towards the thick end: it maximises r(t) - |p - c(t)|, with slope = dr / dt along the axis.
         slope = (r_end - r_start) / length
         if abs(slope) < 1:
-            t = along + np.sqrt(across2) * (slope / np.sqrt(1 - slope * slope))
-        else:  # one ball holds the other
-            t = np.full(along.shape, length if slope > 0 else 0.0)
+            t = axial + np.sqrt(radial2) * (slope / np.sqrt(1 - slope * slope))
+        else:  # one ball contains the other
+            t = np.full(axial.shape, length if slope > 0 else 0.0)
         t = np.clip(t, 0, length)
-        inside = across2 + (along - t) ** 2 <= (r_start + slope * t) ** 2
+        inside = radial2 + (axial - t) ** 2 <= (r_start + slope * t) ** 2
     mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] |= inside

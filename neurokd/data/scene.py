@@ -1,12 +1,12 @@
-"""Scenes: neurons that are drawn once and imaged anew at every look.
+"""Scenes: neurons that are drawn once and imaged anew for every crop.
 
-    draw_scene(World) ──► trees ──► voxels of each neuron, and the node that lights each of them   (kept, a few MB)
-                                         │
-    scene.expose(rng, window) ───────────┴──► brightness ──► optics ──► background ──► camera ──► raw, mask, known
+    draw_scene(World) ──► trees ──► voxels of each neuron, and the node that lights each   (kept, a few MB)
+                                     │
+    scene.expose(rng, window) ───────┴──► brightness ──► optics ──► background ──► camera ──► raw, mask, known
 
-What a neuron looks like is cheap to draw again and again; where it lies is not. So a training run keeps its scenes and
-sees each of them under a new microscope at every crop. All neurites are foreground: *whether* a voxel is neurite is the
-network's question, *which* neuron it belongs to is the tracer's.
+Growing neurons and finding their voxels takes long; imaging them is cheap. So a training run keeps its scenes
+and images each crop of a scene under a new microscope. All neurites are foreground: the network decides
+*whether* a voxel is neurite, and the tracer decides *which* neuron it belongs to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from neurokd.data.world import World, log_uniform
 __all__ = ["Exposure", "Scene", "draw_scene"]
 
 _SOMA, _NEURITE = 1, 3  # SWC types
-_THIN = 0.87  # a neurite of half a voxel's diagonal cannot slip between voxel centres
+_THIN = 0.87  # half of a voxel's diagonal: a neurite with this radius always covers voxel centres
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,9 @@ class Exposure:
     volume
         Raw grey values (z, y, x), uint8 or uint16.
     mask
-        Neurite voxels (z, y, x), bool, gaps in the label included.
+        Neurite voxels (z, y, x), bool; gaps in the label are included.
     known
-        (z, y, x) bool; False for neurite voxels that are fainter than the noise, which nobody could annotate.
+        Known voxels (z, y, x), bool; False for neurite voxels that the noise hides or that were cut off.
     """
 
     volume: NDArray[Any]
@@ -55,35 +55,35 @@ class Exposure:
 
 @dataclass(frozen=True, eq=False)
 class _Lit:
-    """The light of one neuron: flat voxel indices, rising; the node that lights each, and by how much."""
+    """The light of one neuron: the voxels that it lights, and for each the node and the amount of light."""
 
     tree: Tree  # µm, resampled
-    voxel: NDArray[np.int64]
-    node: NDArray[np.int32]
-    amount: NDArray[np.float32]
-    core: NDArray[np.bool_]  # in the middle of the soma
+    voxel: NDArray[np.int64]  # n, flat indices in ascending order
+    node: NDArray[np.int32]  # n, index of the node
+    amount: NDArray[np.float32]  # n, in [0, 1]
+    core: NDArray[np.bool_]  # n, True in the middle of the soma
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Neurons in a volume, ready to be imaged again and again; made by :func:`draw_scene`.
+    """Neurons in a volume that can be imaged many times; :func:`draw_scene` makes scenes.
 
     Parameters
     ----------
     name
-        Unique among the scenes and samples it is used with.
+        Name that no other scene or sample of the same set has.
     shape
-        Voxels (z, y, x).
+        Size (z, y, x) in voxels.
     spacing
-        Voxel size (z, y, x), µm.
+        Voxel size (z, y, x) in µm.
     trees
-        The neurons, points in voxels, radii in mean voxels.
+        Neurons; points are in voxels, radii in voxels of mean size.
     voxels
-        (n,) flat indices of the neurite voxels, rising.
+        Flat indices (n,) of the neurite voxels, in ascending order.
     world
-        Ranges that every look draws from.
+        Ranges from which every image is drawn.
     lit
-        The voxels that each neuron lights, one entry a tree.
+        Voxels that each neuron lights, one entry for each tree.
     """
 
     name: str
@@ -96,20 +96,20 @@ class Scene:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """(z, y, x) bool, all neurites."""
+        """Voxels (z, y, x) of all neurites, bool."""
         mask = np.zeros(self.shape, dtype=bool)
         mask.ravel()[self.voxels] = True
         return mask
 
     def expose(self, rng: np.random.Generator, window: Sequence[slice] | None = None) -> Exposure:
-        """Image the scene, or a window of it, under a microscope and a camera drawn for this look alone.
+        """Image the scene, or a window of it, with a newly drawn microscope and camera.
 
         Parameters
         ----------
         rng
-            Source of all randomness: the same state gives the same bytes.
+            Source of all randomness; the same state gives the same bytes.
         window
-            Three slices (z, y, x) with start and stop; None: the whole.
+            Three slices (z, y, x) with start and stop; None means the whole scene.
 
         Returns
         -------
@@ -119,19 +119,21 @@ class Scene:
         low = np.array([part.start for part in window])
         size = tuple(part.stop - part.start for part in window)
         microscope = Microscope.draw(rng, self.spacing, self.world)
-        # Groups of neurons differ in brightness, those of a group hardly.
-        groups = np.array([1.0, *(log_uniform(rng, (self.world.dimmest, 1.0)) for _ in range(rng.integers(4)))])
-        brightness = groups[rng.integers(len(groups), size=len(self.lit))] * rng.lognormal(0.0, 0.2, len(self.lit))
+        # Groups of neurons differ much in brightness, the neurons of a group differ little.
+        others = [log_uniform(rng, (self.world.dimmest, 1.0)) for _ in range(rng.integers(4))]
+        groups = np.array([1.0, *others])
+        n = len(self.lit)
+        brightness = groups[rng.integers(len(groups), size=n)] * rng.lognormal(0.0, 0.2, n)
         brightness /= brightness.max()
         light = np.zeros(size, dtype=np.float32)
         for neuron, gain in zip(self.lit, brightness, strict=True):
-            here, at = self._inside(neuron.voxel, low, size)
-            if not len(at):
+            here, place = self._inside(neuron.voxel, low, size)
+            if not len(place):
                 continue
-            nodes = label_nodes(neuron.tree, rng, microscope)[neuron.node[here]]
-            if rng.random() < self.world.hollow:
+            nodes = label_nodes(neuron.tree, rng, microscope)[neuron.node[here]]  # brightness of each voxel
+            if rng.random() < self.world.hollow:  # the soma is darker or brighter inside
                 nodes = np.where(neuron.core[here], nodes * rng.uniform(0.1, 1.5), nodes)
-            light.ravel()[at] += gain * nodes * neuron.amount[here]
+            light.ravel()[place] += gain * nodes * neuron.amount[here]
         mask = np.zeros(size, dtype=bool)
         mask.ravel()[self._inside(self.voxels, low, size)[1]] = True
         mask, volume, known = photograph(light, mask, rng, microscope, self.spacing, self.world)
@@ -140,10 +142,10 @@ class Scene:
     def _inside(
         self, voxel: NDArray[np.int64], low: NDArray[np.int64], size: tuple[int, ...]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return which of some flat indices lie in a window, and their flat indices there."""
-        plane = self.shape[1] * self.shape[2]  # indices rise, so the slices of the window are one run of them
+        """Return which of the sorted flat indices `voxel` lie in a window, and their flat indices there."""
+        plane = self.shape[1] * self.shape[2]  # indices are sorted, so the slices of the window are one range
         first, last = np.searchsorted(voxel, [low[0] * plane, (low[0] + size[0]) * plane])
-        zyx = np.stack(np.unravel_index(voxel[first:last], self.shape)) - low[:, None]
+        zyx = np.stack(np.unravel_index(voxel[first:last], self.shape)) - low[:, None]  # 3 n
         inside = ((zyx >= 0) & (zyx < np.array(size)[:, None])).all(axis=0)
         return first + np.flatnonzero(inside), np.ravel_multi_index(tuple(zyx[:, inside]), size)
 
@@ -162,9 +164,9 @@ def draw_scene(
     rng
         Source of all randomness.
     shape
-        Voxels (z, y, x), each at least 16.
+        Size (z, y, x) in voxels, each at least 16.
     world
-        Ranges to draw from; the defaults of :class:`neurokd.data.world.World` by default.
+        Ranges to draw from; None means the defaults of :class:`neurokd.data.world.World`.
     name
         Name of the scene.
 
@@ -183,7 +185,7 @@ def draw_scene(
     voxel = log_uniform(rng, world.voxel)
     ratio = 1.0 if rng.random() < world.isotropic else log_uniform(rng, world.z_step)
     spacing = (voxel * ratio, voxel, voxel)
-    radius = log_uniform(rng, world.radius)  # of terminal branches, lateral voxels
+    radius = log_uniform(rng, world.radius)  # radius of terminal branches in lateral voxels
     room = (max(16, round(shape[0] * ratio)), shape[1], shape[2])  # the volume in cubes of a lateral voxel
     grown = [_neuron(rng, radius, room, world) for _ in range(rng.integers(1, world.neurons + 1))]
     if rng.random() < world.fibre_share:
@@ -199,14 +201,18 @@ def draw_scene(
     if not lit:
         return draw_scene(rng, shape=shape, world=world, name=name)
     mean = np.prod(spacing) ** (1 / 3)
-    trees = tuple(replace(n.tree, xyz=n.tree.xyz / np.array(spacing[::-1]), radius=n.tree.radius / mean) for n in lit)
-    return Scene(name, tuple(shape), spacing, trees, np.flatnonzero(mask), world, tuple(lit))
+    trees = tuple(  # µm to voxels
+        replace(neuron.tree, xyz=neuron.tree.xyz / np.array(spacing[::-1]), radius=neuron.tree.radius / mean)
+        for neuron in lit
+    )
+    z, y, x = shape
+    return Scene(name, (z, y, x), spacing, trees, np.flatnonzero(mask), world, tuple(lit))
 
 
 def _neuron(rng: np.random.Generator, radius: float, room: Sequence[int], world: World) -> Tree:
-    """Grow a neuron, in cubes of a lateral voxel, and place it."""
+    """Grow a neuron and place it; lengths are in lateral voxels."""
     tree = grow_neuron(rng, Growth.draw(rng, world))
-    size = radius * rng.uniform(0.5, 1.2)  # thicker neurites are longer, too, but not in proportion
+    size = radius * rng.uniform(0.5, 1.2)  # thicker neurites are also longer, but not in proportion
     thickness = tree.radius * radius * rng.uniform(0.8, 1.25)
     if rng.random() < world.soma_share:
         thickness[0] = log_uniform(rng, world.soma_radius)
@@ -216,11 +222,12 @@ def _neuron(rng: np.random.Generator, radius: float, room: Sequence[int], world:
 
 
 def _bundle(rng: np.random.Generator, radius: float, room: Sequence[int], world: World) -> list[Tree]:
-    """Lay unbranched neurites through the volume: about one direction, or about none."""
+    """Lay unbranched neurites through the volume, parallel or in all directions."""
     size = np.array(room[::-1], dtype=float)
     heading, spread = rng.normal(size=3), log_uniform(rng, (0.1, 5.0))
     fibres = []
     for _ in range(round(log_uniform(rng, world.fibres))):
+        # A random walk in directions gives a winding path; its longest stretch inside the volume is kept.
         steps = int(np.linalg.norm(size))
         turns = rng.normal(size=(steps, 3)) * rng.uniform(0.01, 0.12)
         course = heading / np.linalg.norm(heading) + spread * rng.normal(size=3) + turns.cumsum(axis=0)
@@ -236,16 +243,16 @@ def _bundle(rng: np.random.Generator, radius: float, room: Sequence[int], world:
 
 
 def _uneven(tree: Tree, rng: np.random.Generator, world: World) -> Tree:
-    """Let the radius drift along the neurites and swell here and there; the soma stays as it is."""
+    """Let the radius drift along the neurites and swell at some places; the soma does not change."""
     spread, rate = rng.uniform(*world.taper), log_uniform(rng, world.swellings) / 100
     drift = rng.normal(size=len(tree))
     swollen = rng.random(len(tree)) < rate
     gain = np.where(swollen, [log_uniform(rng, world.swelling_gain) for _ in swollen], 1.0)
     for node in range(1, len(tree)):
         up = tree.parent[node]
-        drift[node] = 0.9 * drift[up] + np.sqrt(1 - 0.9**2) * drift[node]
+        drift[node] = 0.9 * drift[up] + np.sqrt(1 - 0.9**2) * drift[node]  # autoregressive, unit variance
         gain[node] = max(gain[node], 1 + 0.6 * (gain[up] - 1))
-    gain = 1 + (gain - 1) * np.minimum(1.0, 1.5 / tree.radius)  # thick neurites do not swell as much
+    gain = 1 + (gain - 1) * np.minimum(1.0, 1.5 / tree.radius)  # thick neurites swell less
     factor = np.exp(spread * drift) * gain
     if tree.type[0] == _SOMA:
         factor[0] = 1.0
@@ -253,16 +260,16 @@ def _uneven(tree: Tree, rng: np.random.Generator, world: World) -> Tree:
 
 
 def _draw(tree: Tree, shape: tuple[int, int, int], spacing: Spacing, factor: float) -> NDArray[np.bool_]:
-    """Return the voxels of a tree in µm; also where it is thinner than a voxel, which then lies on its centreline."""
+    """Return the voxels of a tree in µm; those of its centreline are included even where it is thin."""
     drawn = rasterise(tree, shape, spacing=spacing, radius_scale=factor, min_radius=0.6 * spacing[2])
-    at = np.rint(tree.zyx / np.array(spacing)).astype(int)
-    at = at[((at >= 0) & (at < np.array(shape))).all(axis=1)]
-    drawn[tuple(at.T)] = True
+    centres = np.rint(tree.zyx / np.array(spacing)).astype(int)
+    centres = centres[((centres >= 0) & (centres < np.array(shape))).all(axis=1)]
+    drawn[tuple(centres.T)] = True
     return drawn
 
 
 def _light(tree: Tree, shape: tuple[int, int, int], spacing: Spacing, factor: float) -> _Lit:
-    """Return the voxels that a tree lights, each like its nearest node; thin neurites fill their voxels in part."""
+    """Return the voxels that a tree lights, each by its nearest node; thin neurites give less light."""
     voxel = np.flatnonzero(_draw(tree, shape, spacing, factor))
     where = np.stack(np.unravel_index(voxel, shape), axis=1) * np.array(spacing)
     node = cKDTree(tree.zyx).query(where)[1]

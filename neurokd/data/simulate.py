@@ -120,7 +120,7 @@ def place(rng: np.random.Generator, tree: Tree, shape: Sequence[int]) -> Tree:
             np.clip(size / 2 - tree.xyz[node], highest, np.maximum(lowest, highest)),
         )
         moved = tree.translate(offset)
-        inside = ((moved.xyz >= BORDER) & (moved.xyz <= size - BORDER)).all(axis=1)
+        inside = np.all((moved.xyz >= BORDER) & (moved.xyz <= size - BORDER), axis=1)
         part = largest_part(moved, inside)
         if part is not None:
             parts.append(part)

@@ -195,7 +195,7 @@ class Tree:
         """
         factors = np.asarray(factors_xyz, dtype=np.float64)
         if factors.shape != (3,) or not (factors > 0).all():
-            raise ValueError(f"factors_xyz must be three numbers > 0, got {factors_xyz}")
+            raise ValueError(f"factors_xyz must be three numbers > 0, got {factors_xyz!r}")
         return replace(self, xyz=self.xyz * factors, radius=self.radius * np.prod(factors) ** (1 / 3))
 
     def to_microns(self, spacing: Sequence[float]) -> Tree:
@@ -209,7 +209,7 @@ class Tree:
         Returns
         -------
         Tree
-            Points in µm; radii multiplied by the cube root of a voxel's volume. A comment states the voxel size.
+            Points in µm; radii times the cube root of a voxel's volume. A comment states the voxel size.
 
         Raises
         ------

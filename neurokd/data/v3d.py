@@ -67,9 +67,8 @@ def read_v3draw(path: str | os.PathLike[str]) -> NDArray[Any]:
             stack = data.astype(data.dtype.newbyteorder("="), copy=False).reshape(channels, z, y, x)
             return stack[0] if channels == 1 else stack
         announced.append(f"x={x} y={y} z={z} channels={channels}")
-    raise ValueError(
-        f"{path}: {size} bytes do not hold {width}-byte samples of {' or '.join(announced)}: cut short or damaged"
-    )
+    sizes_said = " or ".join(announced)
+    raise ValueError(f"{path}: {size} bytes do not hold {width}-byte samples of {sizes_said}: cut short or damaged")
 
 
 def read_head(path: Path, key: bytes) -> tuple[str, int, bytes]:

@@ -1,6 +1,6 @@
-"""Volumes in memory: what counts as one.
+"""Checks of volumes, masks and spacings in memory.
 
-A volume is a numpy array with axes ``z y x``; its spacing is ``(z, y, x)`` in µm.
+A volume is a numpy array with axes ``z y x``. Its spacing is ``(z, y, x)`` in µm.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ Spacing = tuple[float, float, float]
 
 
 def check_volume(volume: ArrayLike, *, name: str = "volume") -> NDArray[Any]:
-    """Check that a volume is one: three axes, not empty, real and finite numbers.
+    """Check that a volume has three axes, is not empty and holds real, finite numbers.
 
     Parameters
     ----------
     volume
-        Anything numpy makes an array of.
+        Anything that numpy turns into an array.
     name
-        What the errors call it.
+        Name of the volume in error messages.
 
     Returns
     -------
     NDArray
-        (z, y, x) the same values in the same type; not a copy if it was an array.
+        Array (z, y, x) with the same values and type; an array is not copied.
 
     Raises
     ------
     ValueError
-        It is none; the message says what is wrong.
+        If it is not a volume; the message says what is wrong.
     """
     array = np.asarray(volume)
     if array.dtype.kind not in "buif":
@@ -42,43 +42,48 @@ def check_volume(volume: ArrayLike, *, name: str = "volume") -> NDArray[Any]:
     if array.ndim != 3:
         raise ValueError(f"{name} must have 3 axes (z, y, x), got {array.ndim}: shape {array.shape}")
     if array.size == 0:
-        raise ValueError(f"{name} is empty: shape {array.shape}")
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.count_nonzero(~np.isfinite(array))
-        raise ValueError(f"{name} has {bad} voxels that are NaN or infinite")
+        raise ValueError(f"{name} must be finite, got {bad} voxels that are NaN or infinite")
     return array
 
 
-def check_mask(mask: ArrayLike, *, shape: tuple[int, ...] | None = None, name: str = "mask") -> NDArray[np.bool_]:
-    """Return a mask as booleans; the one definition of a mask in this package.
+def check_mask(
+    mask: ArrayLike,
+    *,
+    shape: tuple[int, ...] | None = None,
+    name: str = "mask",
+) -> NDArray[np.bool_]:
+    """Return a mask as booleans; this function defines what a mask is in the whole package.
 
     Parameters
     ----------
     mask
-        (z, y, x) booleans, or whole numbers of any type of which 0 is background and all others are foreground.
+        Booleans (z, y, x), or whole numbers of any type: 0 is background, all others are foreground.
     shape
-        Shape of the volume that the mask belongs to; None: any.
+        Shape of the volume that the mask belongs to; None allows any shape.
     name
-        What the errors call it.
+        Name of the mask in error messages.
 
     Returns
     -------
     NDArray[bool]
-        (z, y, x), True for foreground.
+        Mask (z, y, x), True for foreground.
 
     Raises
     ------
     ValueError
-        Not three axes, another shape, or numbers that are no mask: probabilities, negative numbers, NaN.
+        If it has not three axes or has another shape, or if it holds probabilities, negative numbers or NaN.
     """
     array = check_volume(mask, name=name)
     if shape is not None and array.shape != tuple(shape):
-        raise ValueError(f"{name} has shape {array.shape}, its volume {tuple(shape)}")
+        raise ValueError(f"{name} must have the shape of its volume, {tuple(shape)}, got {array.shape}")
     return foreground(array, name=name)
 
 
 def foreground(array: NDArray[Any], *, name: str) -> NDArray[np.bool_]:
-    """Return where the numbers of a mask of any shape are not 0; see :func:`check_mask` for what is a mask."""
+    """Return where the numbers of a mask of any shape are not 0; :func:`check_mask` says what a mask is."""
     if array.dtype.kind in "bu":
         return array != 0
     odd = array[(array < 0) | (array != np.floor(array))]
@@ -91,7 +96,7 @@ def foreground(array: NDArray[Any], *, name: str) -> NDArray[np.bool_]:
 
 
 def check_spacing(spacing: Sequence[float]) -> Spacing:
-    """Return three positive floats ``(z, y, x)``; else ``ValueError``."""
+    """Return a spacing as floats; raise ``ValueError`` unless it is three positive numbers (z, y, x)."""
     try:
         z, y, x = (float(size) for size in spacing)
     except (TypeError, ValueError):
@@ -102,9 +107,10 @@ def check_spacing(spacing: Sequence[float]) -> Spacing:
 
 
 def storable(volume: ArrayLike) -> NDArray[Any]:
-    """Return the volume in a type that microscopy formats hold: uint8, uint16 or float32.
+    """Return the volume in a type that microscopy formats can store: uint8, uint16 or float32.
 
-    Masks become 0/255, floats float32, other integers uint16 if they fit; ``ValueError`` if they do not.
+    Masks become 0 and 255, floats become float32, other integers uint16. Raises ``ValueError`` if values do
+    not fit.
     """
     data = check_volume(volume)
     if data.dtype == bool:
@@ -115,8 +121,10 @@ def storable(volume: ArrayLike) -> NDArray[Any]:
     if data.dtype.kind == "f":
         limit = float(np.finfo(np.float32).max)
         if least < -limit or most > limit:
-            raise ValueError(f"{data.dtype} values {least} to {most} do not fit float32")
+            raise ValueError(f"volume must fit float32, got {data.dtype} values {least} to {most}")
         return data.astype(np.float32)
     if least < 0 or most > 65535:
-        raise ValueError(f"{data.dtype} values {least} to {most} do not fit uint16: convert to float32")
+        raise ValueError(
+            f"volume must fit uint16, got {data.dtype} values {least} to {most}; convert it to float32 first"
+        )
     return data.astype(np.uint16)

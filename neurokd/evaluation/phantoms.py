@@ -10,8 +10,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from neurokd.data.phantoms import Phantom
-from neurokd.evaluation.masks import mask_pair
 from neurokd.evaluation.topology import skeleton_of
+from neurokd.evaluation.voxels import mask_pair
 
 __all__ = ["phantom_scores"]
 
@@ -40,8 +40,8 @@ def phantom_scores(
 
         ``found``: share of the lit centreline whose voxels are in the mask.
 
-        ``thickness``: voxels of the mask over true voxels, counted where the centreline is found, so that what is
-        missing does not look thin. The ratio of the diameters is its square root.
+        ``thickness``: voxels of the mask over true voxels, counted where the centreline is found, so that
+        what is missing does not look thin. The ratio of the diameters is its square root.
 
         ``invented``: length of the skeleton of all invented voxels over the true length of all tubes.
 
@@ -56,34 +56,35 @@ def phantom_scores(
     ValueError
         A mask of another shape than the phantom's, or no mask.
     """
-    mask, truth = mask_pair(mask, phantom.mask)
+    seen, truth = mask_pair(mask, phantom.mask)
     known = truth | phantom.gap
-    far = mask & (distance_transform_edt(~known) > tolerance) if known.any() else mask
+    far = seen & (distance_transform_edt(~known) > tolerance) if known.any() else seen
     scored = np.ones(len(phantom.tube), dtype=bool) if tubes is None else np.isin(phantom.tube, list(tubes))
-    at = tuple(phantom.voxels.T)
-    hit, dark = mask[at], ~phantom.lit & ~phantom.soma[at]
+    line_index = tuple(phantom.voxels.T)  # the voxels of the centreline
+    hit, dark = seen[line_index], ~phantom.lit & ~phantom.soma[line_index]
     found = scored & phantom.lit & hit
 
     thickness = None
     if found.any():
-        # Each voxel belongs to the nearest point of all centrelines; those of the points that are found count.
+        # Each voxel belongs to the nearest point of all centrelines; those of found points count.
         line = cKDTree(phantom.centreline * phantom.spacing)
-        beside = ~phantom.soma
+        no_soma = ~phantom.soma
         if phantom.soma.any():
-            beside = distance_transform_edt(beside) > tolerance
+            no_soma = distance_transform_edt(no_soma) > tolerance
 
-        def voxels_along(voxels: np.ndarray) -> int:
-            return int(found[line.query(np.argwhere(voxels & beside) * phantom.spacing)[1]].sum())
+        def count_along_line(voxels: np.ndarray) -> int:
+            """Count the voxels, away from the soma, whose nearest point of the centreline is found."""
+            return int(found[line.query(np.argwhere(voxels & no_soma) * phantom.spacing)[1]].sum())
 
-        true = voxels_along(truth)
-        thickness = voxels_along(mask & ~far) / true if true else None
+        true = count_along_line(truth)
+        thickness = count_along_line(seen & ~far) / true if true else None
     return {
         "found": _share(hit[scored & phantom.lit]),
         "thickness": thickness,
         "invented": float(skeleton_of(far).sum() / phantom.length) if phantom.length else None,
         "invented_voxels": int(far.sum()),
         "bridged": _share(hit[scored & dark]),
-        "soma": _share(mask[phantom.soma]),
+        "soma": _share(seen[phantom.soma]),
     }
 
 

@@ -35,8 +35,8 @@ def average_precision(scores: ArrayLike, truth: ArrayLike, *, known: ArrayLike |
     Raises
     ------
     ValueError
-        Shapes that differ, scores that are not finite, a truth that is no mask, a known that is not boolean, or
-        either of them nowhere true.
+        Shapes that differ, scores that are not finite, a truth that is no mask, a known that is not boolean,
+        or either of them nowhere true.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import cast
 
 import numpy as np
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neurokd.data.intensity import IntensityScale, scale_intensity
+from neurokd.data.volume import check_volume
 
 __all__ = ["predict"]
+
+logger = logging.getLogger(__name__)
 
 _FILL = -1.0  # where nothing was recorded, until the model sees it: for the model it is 0
 _EMPTY = -10.0  # logit of a voxel in a window that holds nothing
@@ -54,10 +58,12 @@ def predict(
     Raises
     ------
     ValueError
-        If the volume cannot be used (see :func:`neurokd.scale_intensity`), or no window is known.
+        If the volume cannot be used (see :func:`neurokd.data.volume.check_volume`), or no window is known.
 
     Notes
     -----
+    A constant volume holds nothing: all its probabilities are 0, and a warning is logged.
+
     Windows in which all raw voxels are at the fill (see :class:`neurokd.IntensityScale`) are not computed but
     taken as background: stacks with a zeroed background are mostly empty. On GPUs that have it, the model
     runs in bf16, as in training.
@@ -67,6 +73,10 @@ def predict(
     window = window_of(model) if window is None else window
     if window is None:
         raise ValueError("window must be given for a model without config.window, got None")
+    volume = check_volume(volume)
+    if volume.min() == volume.max():
+        logger.warning("the volume of shape %s is constant (%s): nothing is found in it", volume.shape, volume.min())
+        return np.zeros(volume.shape, dtype=np.float32)
     device = next(model.parameters()).device
     scale = IntensityScale.from_volume(volume)
     scaled = scale_intensity(volume, scale=scale)
@@ -101,7 +111,7 @@ def predict(
 
 
 def window_of(model: nn.Module) -> tuple[int, int, int] | None:
-    """Return the window (z, y, x) that a model was made for, its ``config.window``; None where it has none."""
+    """Return the window (z, y, x) that a model was made for, its ``config.window``; else None."""
     return getattr(getattr(model, "config", None), "window", None)
 
 

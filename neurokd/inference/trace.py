@@ -156,8 +156,9 @@ def trace(
     settings = {"threshold": threshold, "spacing": spacing, "soma": given, "max_gap": max_gap}
     settings |= {"min_fragment": min_fragment, "min_branch": min_branch, "step": step}
     left_out = f"{joined.others} left out ({joined.other_voxels:.1%} of the voxels)"
+    stated = ", ".join(f"{name} {value}" for name, value in settings.items())
     comments = (
-        f"traced by neurokd {__version__}: {', '.join(f'{name} {value}' for name, value in settings.items())}",
+        f"traced by neurokd {__version__}: {stated}",
         f"x y z in voxels of a volume of {np.shape(probability)} (z, y, x), radii in mean voxels",
         f"{joined.fragments} fragments joined, {left_out}",
     )

@@ -5,6 +5,8 @@ token "class" --softmax(q . k / sqrt(d))--> one share for each patch, head by he
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -24,32 +26,32 @@ def attention_maps(
     query: tuple[int, int] | None = None,
     magnification: float = 1.0,
 ) -> Tensor:
-    """Return how one token's attention in one block is shared out over the patches.
+    """Return the shares of one token's attention that go to the patches, in one block.
 
     Parameters
     ----------
     teacher
-        Teacher of any family that can be inflated, see :func:`neurokd.models.teacher.load_teacher`.
+        Teacher from :func:`neurokd.models.teacher.load_teacher`, of any family that can be inflated.
     images
         Images ``b c y x`` in [0, 1], grey or RGB.
     block
         Number of the block, from 0.
     query
-        Row and column of the patch that looks; None for the class token.
+        Row and column of the patch that pays attention; None for the class token.
     magnification
-        Magnification of the images, see :meth:`neurokd.models.teacher.Teacher.feature_maps`; the grid of patches
-        depends on it.
+        See :meth:`neurokd.models.teacher.Teacher.feature_maps`. The grid of patches depends on it.
 
     Returns
     -------
     Tensor
-        Maps ``b heads y x``. A map sums to at most 1: the class and register tokens have the rest.
+        ``b heads y x``. The shares of all patches, class and register tokens sum to 1, so a map sums to at
+        most 1.
 
     Raises
     ------
     ValueError
-        The architecture is not known to :func:`neurokd.models.families.vit_config`, there is no such block or patch,
-        or `query` is None for a teacher without class token (SigLIP).
+        If :func:`neurokd.models.families.vit_config` does not know the architecture, if there is no such
+        block or patch, or if ``query`` is None for a teacher without class token (SigLIP).
 
     Examples
     --------
@@ -60,18 +62,20 @@ def attention_maps(
     config, images = vit_config(teacher.vit), teacher.magnify(images, magnification)
     rows, columns = (size // patch for size, patch in zip(images.shape[-2:], teacher.patch, strict=True))
     if not 0 <= block < config.depth:
-        raise ValueError(f"block must be from 0 to {config.depth - 1}, got {block}")
+        raise ValueError(f"block must be 0 to {config.depth - 1}, got {block}")
     if query is None and not config.class_token:
         raise ValueError("query must be (row, column) for a teacher without class token, got None")
     if query is not None and not (0 <= query[0] < rows and 0 <= query[1] < columns):
-        raise ValueError(f"query must lie within {rows} x {columns} patches, got {query}")
+        raise ValueError(f"query must be a patch among {rows} x {columns}, got {query}")
     token = 0 if query is None else config.prefix + query[0] * columns + query[1]
 
-    attention, found = teacher.vit.blocks[block].attn, []
-    # timm's fused attention never holds the shares; the plain one hands them to its dropout.
+    # timm's fused attention never stores the shares; the plain one passes them to its dropout, where a hook
+    # sees them.
+    attention: Any = teacher.vit.blocks[block].attn
+    found: list[Tensor] = []
     fused, attention.fused_attn = attention.fused_attn, False
     hook = attention.attn_drop.register_forward_hook(
-        lambda *args: found.append(args[2][:, :, token, config.prefix :].clone())
+        lambda *args: found.append(args[2][:, :, token, config.prefix :].clone())  # b heads (y x)
     )
     try:
         teacher.feature_maps(images, [block])

@@ -1,13 +1,14 @@
-"""The transformer block of a plain ViT, and what has to be known to build one; parameter names are timm's.
+"""The transformer block of a plain ViT and its settings. Parameter names are timm's.
 
     tokens  b n d  + ls1(attn(norm1(.)))   + ls2(mlp(norm2(.)))
 
-Families differ in the activation (CLIP, SigLIP), in LayerScale (DINOv2, DINOv3), in a gated MLP (the larger DINOv2
-and DINOv3) and in rotary attention (DINOv3, :mod:`neurokd.models.rope`).
+Families differ in four places: the activation (CLIP, SigLIP), LayerScale (DINOv2, DINOv3), a gated MLP (the
+larger DINOv2 and DINOv3) and rotary attention (DINOv3, :mod:`neurokd.models.rope`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neurokd.models.choices import check_choice
 from neurokd.models.rope import rotate
 
 __all__ = ["Block", "ViTConfig"]
@@ -23,40 +25,46 @@ __all__ = ["Block", "ViTConfig"]
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """What has to be known of a plain ViT to build it, in 2D terms.
+    """Settings of a plain 2D ViT.
 
     Parameters
     ----------
     dim, depth, heads, hidden
-        Width of a token, number of blocks, attention heads, width inside the MLP.
+        Width of a token, number of blocks, number of attention heads, width inside the MLP.
     patch
         The teacher's patch size in pixels (y, x).
     grid
-        The grid (y, x) of patches on which the position embedding was trained; of no effect without one.
+        Grid (y, x) of patches on which the position embedding was trained. It has no effect if there is none.
     class_token
         Whether a class token stands before the patch tokens.
     registers
-        Number of register tokens (Darcet et al. 2024, arXiv:2309.16588). A distilled DeiT's distillation token
-        counts as one: it has the same place and treatment.
+        Number of register tokens (Darcet et al. 2024, arXiv:2309.16588). The distillation token of a
+        distilled DeiT counts as one, because it has the same place and treatment.
     learned_position
         Whether a learned position embedding is added to the tokens.
     position_on_prefix
-        Whether class and register tokens have learned position embeddings of their own.
+        Whether class and register tokens have learned position embeddings as well.
     rope_temperature
-        Temperature of the rotary position embedding (DINOv3), see :mod:`neurokd.models.rope`; None for no rotation.
+        Temperature of the rotary position embedding (DINOv3), see :mod:`neurokd.models.rope`. None means no
+        rotation.
     layer_scale
-        Whether the branches are scaled by a learned vector (LayerScale, DINOv2).
+        Whether a learned vector scales each branch (LayerScale, DINOv2).
     pre_norm
         Whether tokens are normalised before the first block (CLIP).
     activation
-        ``"gelu"``, ``"gelu_tanh"`` (some SigLIP), ``"quick_gelu"`` (OpenAI's CLIP), or ``"swiglu"``: an MLP with a
-        gate (Shazeer 2020, arXiv:2002.05202; the larger DINOv2 and DINOv3).
+        ``"gelu"``, ``"gelu_tanh"`` (some SigLIP), ``"quick_gelu"`` (OpenAI's CLIP), or ``"swiglu"``: an MLP
+        with a gate (Shazeer 2020, arXiv:2002.05202; the larger DINOv2 and DINOv3).
     qkv_bias
         Whether the query, key and value projections have a bias.
     final_norm
         Whether a norm follows the last block.
     norm_eps
         Epsilon of every LayerNorm.
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together, or the activation is unknown.
     """
 
     dim: int
@@ -78,31 +86,30 @@ class ViTConfig:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        """Check what cannot be repaired later."""
+        """Check the settings, and restore the tuples that JSON does not have."""
         if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+            raise ValueError(f"dim must be a multiple of heads = {self.heads}, got {self.dim}")
         if self.rope_temperature is not None and (self.dim // self.heads) % 4:
-            raise ValueError(f"a head has {self.dim // self.heads} channels; rotary embedding needs a multiple of 4")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation is {self.activation!r}; it must be one of {sorted(ACTIVATIONS)}")
-        object.__setattr__(self, "patch", tuple(self.patch))  # JSON gives lists
+            raise ValueError(f"dim must be a multiple of 4 * {self.heads} heads with RoPE, got {self.dim}")
+        check_choice("activation", self.activation, _ACTIVATIONS)
+        object.__setattr__(self, "patch", tuple(self.patch))
         object.__setattr__(self, "grid", tuple(self.grid))
 
     @property
     def prefix(self) -> int:
-        """Number of tokens before the patch tokens."""
+        """Return the number of tokens before the patch tokens."""
         return int(self.class_token) + self.registers
 
 
 class QuickGELU(nn.Module):
-    """``x * sigmoid(1.702 x)``, the approximation that OpenAI's CLIP was trained with."""
+    """``x * sigmoid(1.702 x)``, the approximation of GELU that OpenAI's CLIP was trained with."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a tensor of any shape elementwise."""
         return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_tanh": partial(nn.GELU, approximate="tanh"),
     "quick_gelu": QuickGELU,
@@ -118,7 +125,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale ``... d`` by channel."""
+        """Scale the channels of ``... d``."""
         return x * self.gamma
 
 
@@ -131,11 +138,28 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.dim, 3 * config.dim, bias=config.qkv_bias)
         self.proj = nn.Linear(config.dim, config.dim)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None, rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Attend over the tokens ``x``, ``b n d``.
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        rotation: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Map the tokens ``b n d`` to the same shape.
 
-        ``bias`` (``n``) is added to the logits of each key; ``rotation`` is cosine and sine (``n d/2``, d of a head)
-        of the angles by which queries and keys are turned.
+        Parameters
+        ----------
+        x
+            Tokens ``b n d``.
+        bias
+            Number that is added to the logits of each key, ``n``.
+        rotation
+            Cosine and sine (``n d/2``, with d the channels of a head) of the angles by which queries and keys
+            are turned.
+
+        Returns
+        -------
+        Tensor
+            ``b n d``.
         """
         q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
         if rotation is not None:
@@ -151,7 +175,7 @@ class Mlp(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.fc1 = nn.Linear(config.dim, config.hidden)
-        self.act = ACTIVATIONS[config.activation]()
+        self.act = _ACTIVATIONS[config.activation]()
         self.fc2 = nn.Linear(config.hidden, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -166,7 +190,7 @@ class SwiGLU(nn.Module):
         super().__init__()
         self.fc1_g = nn.Linear(config.dim, config.hidden)
         self.fc1_x = nn.Linear(config.dim, config.hidden)
-        self.act = ACTIVATIONS[config.activation]()
+        self.act = _ACTIVATIONS[config.activation]()
         self.fc2 = nn.Linear(config.hidden, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -186,7 +210,12 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config) if config.activation == "swiglu" else Mlp(config)
         self.ls2 = LayerScale(config.dim) if config.layer_scale else nn.Identity()
 
-    def forward(self, x: Tensor, bias: Tensor | None = None, rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Map ``b n d`` to the same shape; ``bias`` and ``rotation`` as in :class:`Attention`."""
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        rotation: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Map ``b n d`` to the same shape. :class:`Attention` describes ``bias`` and ``rotation``."""
         x = x + self.ls1(self.attn(self.norm1(x), bias, rotation))
         return x + self.ls2(self.mlp(self.norm2(x)))

@@ -1,4 +1,4 @@
-"""Controls: teachers that know nothing, to tell knowledge from architecture and from the scale of weights."""
+"""Controls: teachers without knowledge, which tell its effect from that of the architecture."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ __all__ = ["shuffle_teacher"]
 def shuffle_teacher(teacher: Teacher, *, generator: torch.Generator) -> Teacher:
     """Permute a teacher's weights within each tensor: the same numbers in every layer, and no knowledge.
 
-    What a student gains from such a teacher over random weights cannot come from what the weights have learnt.
+    A student's gain from such a teacher over random weights cannot come from what the weights learnt.
 
-    It need not be as good as random weights. Tokens of a shuffled DINOv2-S are nearly the same everywhere: in a crop of
-    a simulated neuron at most a tenth of their power varied with place, where it was more than a third with the
-    teacher's weights and with random ones. For a student that has tokens alone this is a poor beginning.
+    Shuffled weights can be worse than random ones. The tokens of a shuffled DINOv2-S are nearly the same
+    everywhere: in a crop of a simulated neuron, at most a tenth of their power varied with the place. With
+    the teacher's weights and with random weights, more than a third did. This is a poor start for a student
+    that has tokens alone.
 
     Parameters
     ----------
     teacher
-        Is left as it is.
+        Teacher to copy; it is not changed.
     generator
-        Draws the permutations.
+        Generator that draws the permutations.
 
     Returns
     -------
     Teacher
-        Its source says that it is a control.
+        Shuffled copy, whose source says that it is a control.
     """
     vit = copy.deepcopy(teacher.vit)
     for weight in vit.parameters():
-        weight.data = weight.flatten()[torch.randperm(weight.numel(), generator=generator)].reshape(weight.shape)
+        order = torch.randperm(weight.numel(), generator=generator)
+        weight.data = weight.flatten()[order].reshape(weight.shape)
     source = TeacherSource(
         name=f"{teacher.source.name}, shuffled",
         kind="control",

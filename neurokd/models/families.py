@@ -1,18 +1,18 @@
-"""timm's 2D vision transformers in one vocabulary: which can be inflated, and what their weights are called.
+"""timm's 2D vision transformers in one vocabulary: which can be inflated, and how their weights are named.
 
-    timm class                      families                                     what is special
-    VisionTransformer               DINO, MAE, DeiT, CLIP, SigLIP, DINOv2        this project's names
-    VisionTransformerDistilled      distilled DeiT                               a distillation token, as a register
-    Eva                             DINOv3, EVA                                  rotary; q and v biases apart, no k bias
+    timm class                  families                               what is special
+    VisionTransformer           DINO, MAE, DeiT, CLIP, SigLIP, DINOv2  this project's names
+    VisionTransformerDistilled  distilled DeiT                         distillation token, used as a register
+    Eva                         DINOv3, EVA                            rotary; q and v biases apart, no k bias
 
-Whatever has no counterpart in :class:`neurokd.models.vit.ViT3D` is refused by name: an architecture is never
-approximated.
+A part without counterpart in :class:`neurokd.models.vit.ViT3D` is an error that names it. An architecture is
+never approximated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["vit_config"]
 
-FAMILIES = "DINO, DINOv2 (with and without registers), DINOv3, MAE, DeiT (also distilled), CLIP and SigLIP"
-ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu"}
-HEADS = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
-"""Parts after the last token: a teacher has no use for them."""
+_FAMILIES = "DINO, DINOv2 (with and without registers), DINOv3, MAE, DeiT (also distilled), CLIP and SigLIP"
+_ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu"}
+_HEADS = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
+"""Parts after the last block, which a teacher does not use."""
 
 
 def vit_config(vit: VisionTransformer | Eva, *, depth: int | None = None) -> ViTConfig:
@@ -37,15 +37,15 @@ def vit_config(vit: VisionTransformer | Eva, *, depth: int | None = None) -> ViT
     Parameters
     ----------
     vit
-        A timm model: DINO, DINOv2 (with and without registers), DINOv3, MAE, DeiT (also distilled), CLIP, SigLIP, or
-        any other that is made of the same parts.
+        A timm model: DINO, DINOv2 (with and without registers), DINOv3, MAE, DeiT (also distilled), CLIP,
+        SigLIP, or any other that is made of the same parts.
     depth
-        Keep the first ``depth`` blocks only; all by default.
+        Number of blocks to keep, from the first; all by default.
 
     Returns
     -------
     ViTConfig
-        Which :class:`neurokd.models.vit.ViT3D` understands.
+        Settings for :class:`neurokd.models.vit.ViT3D`.
 
     Raises
     ------
@@ -54,11 +54,10 @@ def vit_config(vit: VisionTransformer | Eva, *, depth: int | None = None) -> ViT
     """
     part = next(_unknown_parts(vit), None)
     if part is not None:
-        raise ValueError(
-            f"{type(vit).__name__} cannot be a teacher: {part}. What can: timm's plain vision transformers, such as "
-            f"{FAMILIES}."
-        )
-    block, rope = vit.blocks[0], getattr(vit, "rope", None)
+        got = f"{type(vit).__name__}: {part}"
+        raise ValueError(f"vit must be a plain vision transformer of timm, such as {_FAMILIES}, got {got}")
+    block: Any = vit.blocks[0]
+    rope = getattr(vit, "rope", None)
     gated = type(block.mlp).__name__ in ("SwiGLU", "GluMlp")
     tokens = [getattr(vit, name, None) for name in ("reg_token", "dist_token")]
     return ViTConfig(
@@ -75,7 +74,7 @@ def vit_config(vit: VisionTransformer | Eva, *, depth: int | None = None) -> ViT
         rope_temperature=None if rope is None else rope.temperature,
         layer_scale=_layer_scales(block)[0],
         pre_norm=not _absent(vit.norm_pre),
-        activation="swiglu" if gated else ACTIVATIONS[type(block.mlp.act).__name__],
+        activation="swiglu" if gated else _ACTIVATIONS[type(block.mlp.act).__name__],
         qkv_bias=block.attn.qkv.bias is not None or getattr(block.attn, "q_bias", None) is not None,
         final_norm=not _absent(vit.norm),
         norm_eps=block.norm1.eps,
@@ -86,18 +85,18 @@ def _absent(part: nn.Module | None) -> bool:
     return part is None or isinstance(part, nn.Identity)
 
 
-def _layer_scales(block: nn.Module) -> tuple[bool, bool]:
-    """Tell for both branches whether they are scaled: modules in a ViT block, parameters in an EVA block."""
+def _layer_scales(block: Any) -> tuple[bool, bool]:
+    """Tell for each branch whether it is scaled. ViT blocks do this by modules, EVA blocks by parameters."""
     if hasattr(block, "gamma_1"):
         return block.gamma_1 is not None, block.gamma_2 is not None
     return not _absent(block.ls1), not _absent(block.ls2)
 
 
-def _unknown_parts(vit: nn.Module) -> Iterator[str]:
-    """Name what has no counterpart here, part by part; later checks rely on earlier ones."""
+def _unknown_parts(vit: Any) -> Iterator[str]:
+    """Name the parts that have no counterpart here. Later checks rely on earlier ones."""
     from timm.models import deit, eva, vision_transformer
 
-    # Not isinstance: a subclass may compute something else with the same weights.
+    # isinstance would accept subclasses, which may compute something else with the same weights.
     if type(vit) not in (vision_transformer.VisionTransformer, deit.VisionTransformerDistilled, eva.Eva):
         yield "it is not a plain vision transformer"
     rope = getattr(vit, "rope", None)
@@ -128,7 +127,7 @@ def _unknown_parts(vit: nn.Module) -> Iterator[str]:
     if attn.qkv is None:
         yield "its attention has separate projections for q, k and v"
     if attn.qkv.out_features != 3 * vit.embed_dim:
-        yield f"its attention heads together are {attn.qkv.out_features // 3} wide, not {vit.embed_dim}"
+        yield f"its attention heads are together {attn.qkv.out_features // 3} wide, not {vit.embed_dim}"
     if attn.proj.bias is None or mlp.fc2.bias is None:
         yield "its projections have no bias"
     if len(set(_layer_scales(block))) > 1:
@@ -145,7 +144,7 @@ def _unknown_parts(vit: nn.Module) -> Iterator[str]:
         yield f"its MLP is {type(mlp).__name__}"
     if type(mlp).__name__ != "Mlp" and gate != ("SiLU", False):
         yield f"the gate of its MLP is {gate[0]}" + (" on the second half" if gate[1] else "")
-    if type(mlp).__name__ == "Mlp" and gate[0] not in ACTIVATIONS:
+    if type(mlp).__name__ == "Mlp" and gate[0] not in _ACTIVATIONS:
         yield f"its activation is {gate[0]}"
 
 
@@ -160,9 +159,9 @@ def plain_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Returns
     -------
     dict
-        With ``qkv.bias`` in one piece (EVA and DINOv3 have no key bias: zeros stand in its place), LayerScale as
-        ``ls1.gamma`` and ``ls2.gamma``, a packed SwiGLU split into ``fc1_g`` and ``fc1_x``, and a distillation token
-        as ``reg_token``. Other entries are as they were.
+        State dict in which ``qkv.bias`` is one tensor (EVA and DINOv3 have no key bias, so zeros take its
+        place), LayerScale is ``ls1.gamma`` and ``ls2.gamma``, a packed SwiGLU is split into ``fc1_g`` and
+        ``fc1_x``, and a distillation token is ``reg_token``. Other entries are unchanged.
     """
     plain = {}
     for key, value in state.items():
@@ -180,50 +179,50 @@ def plain_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fill(vit: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load weights as published, by timm or by a teacher's authors, into a headless timm model: all of it, or fail.
+    """Load all weights, as timm or a teacher's authors published them, into a timm model without its head.
 
     Parameters
     ----------
     vit
-        A timm model; what it has after its last token (pooling, classifier) is taken off.
+        A timm model. The parts after its last block (pooling, classifier) are removed.
     state
-        Weights; heads in it are left out.
+        Weights. Those of heads are left out.
 
     Raises
     ------
     ValueError
-        If a weight is missing, has no place or has another shape, by name.
+        If a weight is missing, has no place or has another shape; the message names it.
     """
     from timm.models import eva, vision_transformer
 
     if isinstance(vit, vision_transformer.VisionTransformer | eva.Eva):
-        vit.reset_classifier(0, "")  # takes an attention pool off too
+        vit.reset_classifier(0, "")  # removes an attention pool, too
         vit.fc_norm = nn.Identity()
     if isinstance(vit, vision_transformer.VisionTransformer):
         state = vision_transformer.checkpoint_filter_fn(dict(state), vit, adapt_layer_scale=True)
     elif isinstance(vit, eva.Eva):
         state = eva.checkpoint_filter_fn(_without_zero_biases(vit, state), vit)
-    state = {key: value.float() for key, value in state.items() if not key.startswith(HEADS)}
+    state = {key: value.float() for key, value in state.items() if not key.startswith(_HEADS)}
     own = vit.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unexpected:
-        raise ValueError(f"missing {missing[:3]}, unexpected {unexpected[:3]}")
+        raise ValueError(f"weights must be complete, got missing {missing[:3]}, unexpected {unexpected[:3]}")
     for key, value in state.items():
         if value.shape != own[key].shape:
-            raise ValueError(f"{key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}")
+            raise ValueError(f"{key} must have shape {tuple(own[key].shape)}, got {tuple(value.shape)}")
     vit.load_state_dict(state)
 
 
 def _without_zero_biases(vit: Eva, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out the biases of q and v that Meta's DINOv3 files have and the model has not, having seen that they are 0.
+    """Leave out the biases of q and v if the model has none, after a check that they are 0.
 
-    timm leaves them out unseen.
+    Meta's DINOv3 files have these biases. timm leaves them out without a check.
     """
     if "storage_tokens" not in state or getattr(vit.blocks[0].attn, "q_bias", None) is not None:
         return dict(state)
     for key, value in state.items():
         if key.endswith("qkv.bias"):
-            q, _, v = value.chunk(3)  # the key bias is masked in the model it comes from
+            q, _, v = value.chunk(3)  # the original model masks the key bias
             if q.any() or v.any():
-                raise ValueError(f"{key} is not zero; the architecture whose name ends in _qkvb has these biases")
+                raise ValueError(f"{key} must be zero unless the architecture's name ends in _qkvb")
     return {key: value for key, value in state.items() if not key.endswith("qkv.bias")}

@@ -1,6 +1,6 @@
 """A 3D vision transformer with a decoder: grey volume in, one logit per voxel out.
 
-    volume b 1 z y x ──► ViT3D (transferred) ──► tokens after the tapped blocks, LayerNorm each
+    volume b 1 z y x ──► ViT3D (transferred) ──► tokens after some blocks, one LayerNorm each
          │                                              │
          └──► hybrid only ──────────► decoder ◄─────────┘
                                          │
@@ -16,18 +16,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from neurokd.models.choices import Initialisation, check_choice
 from neurokd.models.config import PRESETS, SegmenterConfig
 from neurokd.models.decoders import DECODERS
 from neurokd.models.families import vit_config
 from neurokd.models.storage import model_folder, read_model, write_model
 from neurokd.models.transfer import transfer_weights
-from neurokd.models.tubular import add_tubes
+from neurokd.models.tubular import DeformableTubularEmbed, add_tubes
 from neurokd.models.vit import ViT3D, ViTConfig, pad_to_tokens
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ __all__ = ["NeuronSegmenter"]
 
 
 class NeuronSegmenter(nn.Module):
-    """Vision transformer and decoder; maps volumes ``b 1 z y x`` in [0, 1] to logits of the same shape.
+    """Vision transformer and decoder. It maps volumes ``b 1 z y x`` in [0, 1] to logits of the same shape.
 
-    Made by :meth:`from_teacher`, :meth:`from_scratch` or :meth:`from_pretrained`; untrained by the constructor.
+    Use :meth:`from_teacher`, :meth:`from_scratch` or :meth:`from_pretrained`; the constructor draws weights.
 
     Parameters
     ----------
@@ -57,11 +58,12 @@ class NeuronSegmenter(nn.Module):
             balance_prefix=config.balance_prefix,
             attention=config.attention,
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(config.vit.dim) for _ in config.taps)
+        self.norms = nn.ModuleList(nn.LayerNorm(config.vit.dim) for _ in config.blocks)
         self.decoder = DECODERS[config.decoder](config)
-        # Start at the share of foreground in neuron volumes (about 1 %), not at a half.
-        nn.init.constant_(self.decoder.head.bias, -4.6)
-        if config.tube is not None:  # last, so that a seed gives all other parts the weights they have without tubes
+        # Start at the share of foreground in neuron volumes, about 1 %: sigmoid(-4.6) = 0.01.
+        nn.init.constant_(cast("Tensor", self.decoder.head.bias), -4.6)
+        # Tubes come last, so that a seed gives all other parts the same weights with and without tubes.
+        if config.tube is not None:
             add_tubes(self.vit, config.tube)
 
     @classmethod
@@ -69,7 +71,7 @@ class NeuronSegmenter(nn.Module):
         cls,
         teacher: Teacher,
         *,
-        inflation: str = "center",
+        inflation: Initialisation = "center",
         preset: str = "small",
         generator: torch.Generator | None = None,
         **settings: Any,
@@ -79,31 +81,31 @@ class NeuronSegmenter(nn.Module):
         Parameters
         ----------
         teacher
-            From :func:`neurokd.models.teacher.load_teacher`.
+            Teacher from :func:`neurokd.models.teacher.load_teacher`.
         inflation
-            ``"center"``, ``"average"`` (arXiv:2405.02686), or ``"scratch"``: same model, random weights, the control.
+            ``"center"`` or ``"average"`` (arXiv:2405.02686), or ``"scratch"``: the same model with random
+            weights, as a control.
         preset
-            A key of :data:`PRESETS`.
+            Key of :data:`PRESETS`.
         generator
-            Draws the parts that are not transferred; torch's global one by default.
+            Generator of the weights that are not transferred; torch's global one by default.
         **settings
-            Fields of :class:`neurokd.models.config.SegmenterConfig` (``window``, ``token``, ``decoder``, ``taps``,
-            ``ridges``, ``tube``, ...). A token of 8 x 8 voxels under a teacher of patch 14 sees what the teacher sees
-            on slices magnified 1.75 times.
+            Fields of :class:`neurokd.models.config.SegmenterConfig` (``window``, ``token``, ``decoder``,
+            ``blocks``, ``ridges``, ``tube``, ...). With a token of 8 x 8 voxels and a teacher of patch 14,
+            the student sees what the teacher sees on slices magnified 1.75 times.
 
         Returns
         -------
         NeuronSegmenter
+            Student in training mode.
 
         Raises
         ------
         ValueError
-            If the teacher has a part that is not understood, or a choice is unknown.
+            If a part of the teacher has no counterpart here, or a setting is not allowed.
         """
-        if preset not in PRESETS:
-            raise ValueError(f"preset is {preset!r}; it must be one of {sorted(PRESETS)}")
-        if inflation not in ("center", "average", "scratch"):
-            raise ValueError(f"inflation is {inflation!r}; it must be 'center', 'average' or 'scratch'")
+        check_choice("preset", preset, PRESETS)
+        check_choice("inflation", inflation, Initialisation)
         depth = min(PRESETS[preset]["depth"], len(teacher.vit.blocks))
         vit = vit_config(teacher.vit, depth=depth)
         settings = {"width": PRESETS[preset]["width"]} | settings
@@ -111,7 +113,7 @@ class NeuronSegmenter(nn.Module):
         config = SegmenterConfig(vit=vit, inflation=inflation, teacher=origin, **settings)
         model = _seeded(cls, config, generator)
         if inflation != "scratch":
-            transfer_weights(teacher, model.vit, mode=inflation)
+            transfer_weights(teacher, model.vit, inflation=inflation)
         return model
 
     @classmethod
@@ -125,29 +127,30 @@ class NeuronSegmenter(nn.Module):
         generator: torch.Generator | None = None,
         **settings: Any,
     ) -> NeuronSegmenter:
-        """Make a student of any width and depth with random weights, to be distilled from a teacher or not.
+        """Make a student of any width and depth with random weights. It can be distilled from a teacher.
 
         Parameters
         ----------
         dim, depth, heads
-            Width of a token, number of blocks, attention heads.
+            Width of a token, number of blocks, number of attention heads.
         mlp_ratio
-            Width inside the MLP over ``dim``.
+            Width inside the MLP, divided by ``dim``.
         generator, **settings
-            As in :meth:`from_teacher`.
+            See :meth:`from_teacher`.
 
         Returns
         -------
         NeuronSegmenter
+            Student in training mode.
 
         Raises
         ------
         ValueError
-            If ``dim`` is not a multiple of ``heads``, or a choice is unknown.
+            If ``dim`` is not a multiple of ``heads``, or a setting is not allowed.
         """
         token = settings.get("token", SegmenterConfig.token)
         window = settings.get("window", SegmenterConfig.window)
-        # No class token: nothing here would read it.
+        # There is no class token, because nothing here would read it.
         vit = ViTConfig(
             dim=dim,
             depth=depth,
@@ -160,23 +163,26 @@ class NeuronSegmenter(nn.Module):
         return _seeded(cls, SegmenterConfig(vit=vit, **settings), generator)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """Return logits ``b 1 z y x`` of a volume ``b 1 z y x`` in [0, 1] of any size, padded with zeros to tokens."""
+        """Return the logits ``b 1 z y x`` of a volume ``b 1 z y x`` in [0, 1].
+
+        The volume can have any size: zeros fill it up to whole tokens, and the logits have its own size.
+        """
         return self.forward_with_tokens(volume)[0]
 
-    def forward_with_tokens(self, volume: Tensor, taps: Sequence[int] = ()) -> tuple[Tensor, list[Tensor]]:
-        """Return the logits and, from the same pass, the tokens after the blocks in ``taps``.
+    def forward_with_tokens(self, volume: Tensor, blocks: Sequence[int] = ()) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits and, from the same pass, the tokens after some blocks.
 
         Parameters
         ----------
         volume
-            As in :meth:`forward`.
-        taps
-            Blocks from 0, in any order; they need not be those that the decoder sees.
+            See :meth:`forward`.
+        blocks
+            Numbers of the blocks, from 0, in any order. They may differ from those that the decoder reads.
 
         Returns
         -------
         tuple
-            Logits ``b 1 z y x``, and one map ``b d z y x`` per tap on the grid of tokens, before any norm.
+            Logits ``b 1 z y x``, and one map ``b d z y x`` per block on the grid of tokens, before any norm.
 
         Raises
         ------
@@ -184,24 +190,26 @@ class NeuronSegmenter(nn.Module):
             If the volume has another shape, or there is no such block.
         """
         if volume.ndim != 5 or volume.shape[1] != 1:
-            raise ValueError(f"volume has shape {tuple(volume.shape)}; expected b 1 z y x")
+            raise ValueError(f"volume must be b 1 z y x, got shape {tuple(volume.shape)}")
         if self.config.gamma != 1:
             volume = volume.clamp_min(0) ** self.config.gamma
         size, padded = volume.shape[2:], pad_to_tokens(volume, self.config.token)
-        blocks = sorted({*self.config.taps, *taps})
-        after = dict(zip(blocks, self.vit.feature_maps(padded, blocks), strict=True))
+        # One pass serves the decoder and the caller, up to the deepest block that either of them asks for.
+        numbers = sorted({*self.config.blocks, *blocks})
+        outputs = dict(zip(numbers, self.vit.feature_maps(padded, numbers), strict=True))
         maps = [
-            rearrange(norm(rearrange(after[tap], "b d z y x -> b z y x d")), "b z y x d -> b d z y x")
-            for norm, tap in zip(self.norms, self.config.taps, strict=True)
+            rearrange(norm(rearrange(outputs[block], "b d z y x -> b z y x d")), "b z y x d -> b d z y x")
+            for norm, block in zip(self.norms, self.config.blocks, strict=True)
         ]
-        logits = self.decoder(padded, maps)[..., : size[0], : size[1], : size[2]]
-        return logits, [after[tap] for tap in taps]
+        logits = self.decoder(padded, maps)  # b 1 z y x, with the padding
+        logits = logits[..., : size[0], : size[1], : size[2]]
+        return logits, [outputs[block] for block in blocks]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Split the parameters into ``"transferred"`` (came from the teacher) and ``"new"`` (did not)."""
+        """Split the parameters into ``"transferred"`` (from the teacher) and ``"new"`` (all others)."""
         transferred = [] if self.config.inflation == "scratch" else list(self.vit.parameters())
         fresh = [self.vit.depth_embed]
-        if self.config.tube is not None:
+        if isinstance(self.vit.patch_embed, DeformableTubularEmbed):
             fresh += self.vit.patch_embed.new_parameters()
         known = {id(p) for p in transferred} - {id(p) for p in fresh}
         return {
@@ -210,18 +218,18 @@ class NeuronSegmenter(nn.Module):
         }
 
     def set_threshold(self, threshold: float) -> None:
-        """Set the probability above which a voxel is foreground; it is saved with the model."""
+        """Set the probability above which a voxel is foreground. It is saved with the model."""
         self.config = replace(self.config, threshold=float(threshold))
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (float16 if ``model.half()`` was called) into a new folder.
+        """Write ``config.json`` and ``model.safetensors`` into a new folder (float16 after ``model.half()``).
 
         Parameters
         ----------
         folder
-            Is made; must not exist unless ``overwrite``.
+            Folder to create. It must not exist unless ``overwrite`` is set.
         overwrite
-            Replace a folder that holds a model.
+            Whether a folder that holds a model is replaced.
 
         Returns
         -------
@@ -231,7 +239,7 @@ class NeuronSegmenter(nn.Module):
         Raises
         ------
         FileExistsError
-            If the folder exists and ``overwrite`` is not set, or holds something that is not a model.
+            If the folder exists and ``overwrite`` is not set, or it holds something that is not a model.
         """
         return write_model(folder, self.config, self.state_dict(), overwrite=overwrite)
 
@@ -242,20 +250,21 @@ class NeuronSegmenter(nn.Module):
         Parameters
         ----------
         name_or_folder
-            ``"neurokd-tiny"``, which comes with the package (see its model card), or a folder. What could mean both
-            is an error; ``"./neurokd-tiny"`` and a ``Path`` are folders.
+            ``"neurokd-tiny"``, which comes with the package (see its model card), or a folder. A string that
+            could mean both is an error; ``"./neurokd-tiny"`` and a ``Path`` always mean a folder.
 
         Returns
         -------
         NeuronSegmenter
-            With float32 weights, also where the file holds float16.
+            Model with float32 weights, also if the file holds float16.
 
         Raises
         ------
         FileNotFoundError
-            If there is no such model, or a file of it is missing.
+            If there is no such model, or one of its files is missing.
         ValueError
-            If a file is damaged, the two do not fit together, or the string names a released model and a folder.
+            If a file is damaged, if the two files do not fit together, or if the string names both a released
+            model and a folder.
         """
         folder = model_folder(name_or_folder)
         config, state = read_model(folder)
@@ -263,12 +272,19 @@ class NeuronSegmenter(nn.Module):
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
-            raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
+            raise ValueError(f"the weights in {folder} must fit its config.json: {error}") from error
         return model.eval()
 
 
-def _seeded(cls: type[NeuronSegmenter], config: SegmenterConfig, generator: torch.Generator | None) -> NeuronSegmenter:
-    """Build with a generator of one's own: torch's initialisers draw from the global one, which is put back after."""
+def _seeded(
+    cls: type[NeuronSegmenter],
+    config: SegmenterConfig,
+    generator: torch.Generator | None,
+) -> NeuronSegmenter:
+    """Build a model whose weights come from ``generator``.
+
+    torch's initialisers draw from the global generator, which is therefore seeded and then restored.
+    """
     if generator is None:
         return cls(config)
     with torch.random.fork_rng(devices=[]):

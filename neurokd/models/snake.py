@@ -1,6 +1,7 @@
-"""Sampling a volume along tubes that bend: the geometry behind the tubular embedding and the snake convolution.
+"""Sampling a volume along tubes that bend: the geometry of the tubular embedding and the snake convolution.
 
-A tube lies along one axis. Its taps move sideways only, each relative to its inner neighbour, and the middle stays:
+A tube lies along one axis. Its taps move sideways only, each relative to its inner neighbour. The middle
+stays:
 
     lateral                 o---o           D_{m+2} = d_{m+1} + d_{m+2}
        ^            o---o--/                D_{m+1} = d_{m+1}
@@ -8,29 +9,38 @@ A tube lies along one axis. Its taps move sideways only, each relative to its in
        |   ---/                             D_{m-1} = d_{m-1}   and so on
        +----------------------> axis        tap k at  c + t_k e_axis + D_k,   t_k = step (k - (K - 1) / 2)
 
-With an even number of taps two are in the middle, and both stay. The sums make a connected curve of any steps, the
-idea of dynamic snake convolution (Qi et al. 2023, arXiv:2307.08388), here for any axis and any number of taps.
+An even number of taps has two taps in the middle, and both stay. The sums make a connected curve, whatever
+the steps are. This is the idea of dynamic snake convolution (Qi et al. 2023, arXiv:2307.08388), here for any
+axis and any number of taps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from neurokd.models.choices import Axis, check_choice
+
 __all__ = ["snake_coordinates", "snake_sample"]
 
-AXES = "zyx"
+AXES = "".join(get_args(Axis))  # "zyx"
 
 
 def axis_number(axis: str) -> int:
-    """Return 0, 1 or 2 for ``"z"``, ``"y"`` or ``"x"``; ValueError for anything else."""
-    if axis not in ("z", "y", "x"):
-        raise ValueError(f"axis is {axis!r}; it must be 'z', 'y' or 'x'")
+    """Return 0, 1 or 2 for ``"z"``, ``"y"`` or ``"x"``; any other word is a ValueError."""
+    check_choice("axis", axis, Axis)
     return AXES.index(axis)
+
+
+def check_axes(axes: str) -> None:
+    """Raise a ValueError unless ``axes`` consists of some of the letters z, y and x, each at most once."""
+    if not axes or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
+        raise ValueError(f"axes must be some of the letters of {AXES!r}, each once, got {axes!r}")
 
 
 def lateral_axes(axis: str) -> tuple[int, int]:
@@ -40,11 +50,12 @@ def lateral_axes(axis: str) -> tuple[int, int]:
 
 
 def accumulate(steps: Tensor) -> Tensor:
-    """Sum the steps ``b 2 n z y x`` of the moving taps outward from the middle, to displacements of that shape."""
+    """Sum the steps ``b 2 n z y x`` of the moving taps outward from the middle; return the displacements."""
     if steps.ndim != 6 or steps.shape[1] != 2 or steps.shape[2] % 2:
-        raise ValueError(f"offsets have shape {tuple(steps.shape)}; expected b 2 n z y x with n even")
-    before, after = steps.tensor_split(2, dim=2)
-    return torch.cat([before.flip(2).cumsum(2).flip(2), after.cumsum(2)], dim=2)
+        raise ValueError(f"offsets must be b 2 n z y x with n even, got shape {tuple(steps.shape)}")
+    left, right = steps.tensor_split(2, dim=2)  # b 2 n/2 z y x each
+    # The taps left of the middle are summed from right to left: flip, sum, flip back.
+    return torch.cat([left.flip(2).cumsum(2).flip(2), right.cumsum(2)], dim=2)
 
 
 def snake_coordinates(
@@ -56,16 +67,17 @@ def snake_coordinates(
     start: Sequence[float] = (0.0, 0.0, 0.0),
     stride: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Return where the taps of every tube are.
+    """Return the places of the taps of every tube.
 
     Parameters
     ----------
     offsets
-        Sideways steps d of the taps that move, in voxels, ``b 2 n z y x``: the two lateral axes ascending (z before
-        y before x), the taps in ascending order without the middle, the grid of tube centres. ``n`` is ``taps - 1``
-        where ``taps`` is odd and ``taps - 2`` where it is even.
+        Sideways steps d of the moving taps in voxels, ``b 2 n z y x``. The second dimension holds the two
+        lateral axes, ascending (z before y before x); the third the moving taps, ascending, without the
+        middle; the last three the grid of tube centres. ``n`` is ``taps - 1`` for an odd number of taps and
+        ``taps - 2`` for an even one.
     axis
-        ``"z"``, ``"y"`` or ``"x"``: the axis along which the tubes lie.
+        Axis along which the tubes lie: ``"z"``, ``"y"`` or ``"x"``.
     taps
         Number K of taps, at least 1; ``n + 1`` by default.
     step
@@ -76,8 +88,8 @@ def snake_coordinates(
     Returns
     -------
     Tensor
-        Coordinates (z, y, x) in voxels, ``b k z y x 3``, in float32 or float64: in half precision a coordinate of
-        100 would be off by a sixteenth of a voxel or more.
+        Coordinates (z, y, x) in voxels, ``b k z y x 3``. They are float32 or float64, because a coordinate of
+        100 in half precision is wrong by up to a sixteenth of a voxel or more.
 
     Raises
     ------
@@ -91,28 +103,32 @@ def snake_coordinates(
             [5., 5., 5.],
             [6., 6., 6.]])
     """
-    along, moving = axis_number(axis), offsets.shape[2] if offsets.ndim == 6 else 0
+    number, moving = axis_number(axis), offsets.shape[2] if offsets.ndim == 6 else 0
     taps = moving + 1 if taps is None else taps
-    if offsets.ndim == 6 and (taps < 1 or moving != 2 * ((taps - 1) // 2)):
-        raise ValueError(f"offsets are for {moving} moving taps, which does not fit {taps} taps; odd K has K - 1")
+    if offsets.ndim == 6 and moving % 2 == 0 and (taps < 1 or moving != 2 * ((taps - 1) // 2)):
+        raise ValueError(f"taps must be {moving + 1} or {moving + 2} for {moving} moving taps, got {taps}")
     offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
-    before, after = accumulate(offsets).tensor_split(2, dim=2)
-    middle = before.new_zeros(*before.shape[:2], taps - moving, *before.shape[3:])
-    displaced = torch.cat([before, middle, after], dim=2)
+    # The one or two taps in the middle are not displaced.
+    left, right = accumulate(offsets).tensor_split(2, dim=2)
+    middle = left.new_zeros(*left.shape[:2], taps - moving, *left.shape[3:])
+    displaced = torch.cat([left, middle, right], dim=2)  # b 2 k z y x
 
+    # One part of the coordinates per axis, in shapes that broadcast to b k z y x: the centre, plus t_k along
+    # the tube, plus the displacement across it.
     places = []
-    for number, (size, origin, spacing) in enumerate(zip(offsets.shape[3:], start, stride, strict=True)):
+    for other, (size, origin, spacing) in enumerate(zip(offsets.shape[3:], start, stride, strict=True)):
         centre = origin + spacing * torch.arange(size, dtype=offsets.dtype, device=offsets.device)
-        places.append(centre.reshape([-1 if number == other else 1 for other in range(3)]))
+        shape = [-1 if i == other else 1 for i in range(3)]
+        places.append(centre.reshape(shape))  # z 1 1, 1 y 1 or 1 1 x
     tap = torch.arange(taps, dtype=offsets.dtype, device=offsets.device)
-    places[along] = places[along] + rearrange(step * (tap - (taps - 1) / 2), "k -> k 1 1 1")
+    places[number] = places[number] + rearrange(step * (tap - (taps - 1) / 2), "k -> k 1 1 1")
     for lateral, displacement in zip(lateral_axes(axis), displaced.unbind(1), strict=True):
         places[lateral] = places[lateral] + displacement
-    return torch.stack(torch.broadcast_tensors(*places), dim=-1)
+    return torch.stack(torch.broadcast_tensors(*places), dim=-1)  # b k z y x 3
 
 
 def sample_at(volume: Tensor, coordinates: Tensor) -> Tensor:
-    """Interpolate trilinearly at coordinates in voxels; beyond the border the outermost voxel goes on.
+    """Interpolate trilinearly at coordinates in voxels. Beyond the border the outermost voxel is repeated.
 
     Parameters
     ----------
@@ -124,15 +140,16 @@ def sample_at(volume: Tensor, coordinates: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``b c ...``, in the volume's dtype; computed in the coordinates' dtype or the volume's, whichever is finer.
+        ``b c ...`` in the dtype of the volume. The finer of the two dtypes is used for the computation.
     """
     dtype = torch.promote_types(volume.dtype, coordinates.dtype)
     last = torch.tensor([max(size - 1, 1) for size in volume.shape[2:]], dtype=dtype, device=volume.device)
-    # grid_sample counts from -1 at the first voxel to 1 at the last, and wants (x, y, z). Each axis is scaled by
-    # itself and voxels are addressed by integers, so the number of voxels is not limited by the float's mantissa.
-    grid = (coordinates * (2 / last) - 1).flip(-1).flatten(1, -2)
+    # grid_sample counts from -1 at the first voxel to 1 at the last, and expects (x, y, z). Each axis is
+    # scaled separately and voxels are addressed by integers, so the mantissa of a float does not limit the
+    # size of a volume.
+    grid = (coordinates * (2 / last) - 1).flip(-1).flatten(1, -2)  # b n xyz
     grid = rearrange(grid, "b n xyz -> b 1 1 n xyz")
-    sampled = F.grid_sample(volume.to(dtype), grid, padding_mode="border", align_corners=True)
+    sampled = F.grid_sample(volume.to(dtype), grid, padding_mode="border", align_corners=True)  # b c 1 1 n
     return sampled.reshape(*volume.shape[:2], *coordinates.shape[1:-1]).to(volume.dtype)
 
 
@@ -153,25 +170,26 @@ def snake_sample(
     volume
         ``b c z y x``, floating point.
     offsets, axis, taps, step, start, stride
-        As in :func:`snake_coordinates`.
+        See :func:`snake_coordinates`.
 
     Returns
     -------
     Tensor
-        ``b c k z y x``: all K samples, to be looked at or for few channels and tubes. What is to be multiplied with a
-        kernel goes through :func:`neurokd.models.snake_conv.snake_conv3d`, whose memory does not grow with K.
+        All samples, ``b c k z y x``. This suits pictures, and few channels and tubes. To multiply the samples
+        with a kernel, use :func:`neurokd.models.snake_conv.snake_conv3d`, whose memory does not grow with K.
 
     Raises
     ------
     ValueError
-        As :func:`snake_coordinates`, or if volume and offsets are not of one batch.
+        If the axis is unknown, the offsets do not fit the number of taps, or the two batches differ.
 
     Notes
     -----
-    Differentiable once in volume and offsets. The interpolation has a kink where a coordinate is a whole number:
-    there the gradient is that of one side.
+    Differentiable once in volume and offsets. The interpolation has a kink where a coordinate is a whole
+    number; there the gradient is that of one side.
     """
     if volume.ndim != 5 or len(volume) != len(offsets):
         shapes = f"{tuple(volume.shape)} and {tuple(offsets.shape)}"
-        raise ValueError(f"volume and offsets have shapes {shapes}; expected b c z y x and b 2 n z y x")
-    return sample_at(volume, snake_coordinates(offsets, axis, taps=taps, step=step, start=start, stride=stride))
+        raise ValueError(f"volume and offsets must be b c z y x and b 2 n z y x, got shapes {shapes}")
+    places = snake_coordinates(offsets, axis, taps=taps, step=step, start=start, stride=stride)
+    return sample_at(volume, places)

@@ -1,46 +1,55 @@
 """Dynamic snake convolution for volumes: kernels of K taps in a row that bend along thin, curved structures.
 
-    offset head:  3 x 3 x 3 convolution, tanh    ->  steps aside, summed outward from the middle (snake)
+    offset head:  3 x 3 x 3 convolution, tanh    ->  sideways steps, summed outward from the middle (snake)
     taps:         W_k V(r + t_k e_axis + D_k)     ->  sampled and multiplied a few planes at a time (snake_op)
-    output:       their sum, over the axes too
+    output:       the sum over all taps and axes
 
-After Qi et al. 2023, arXiv:2307.08388. It needs nothing else of this package and serves any 3D network.
+After Qi et al. 2023, arXiv:2307.08388. The layer can be used in any 3D network.
 """
 
 from __future__ import annotations
+
+import functools
 
 import torch
 from einops import einsum, rearrange
 from torch import Tensor, nn
 
-from neurokd.models.snake import AXES, accumulate, axis_number
+from neurokd.models.snake import AXES, accumulate, axis_number, check_axes
 from neurokd.models.snake_op import snake_taps
 
 __all__ = ["SnakeConv3d", "snake_conv3d"]
 
 
-def snake_conv3d(volume: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None = None, *, axis: str) -> Tensor:
+def snake_conv3d(
+    volume: Tensor,
+    offsets: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    axis: str,
+) -> Tensor:
     """Convolve along tubes that bend: ``out = sum_k weight_k volume(r + t_k e_axis + D_k) + bias``.
 
     Parameters
     ----------
     volume
-        ``b c z y x``. Beyond the border its outermost voxels go on.
+        ``b c z y x``. Beyond the border its outermost voxels are repeated.
     offsets
-        Sideways steps of the K - 1 taps that move, ``b 2 (K - 1) z y x`` in voxels, as in
+        Sideways steps of the K - 1 moving taps in voxels, ``b 2 (K - 1) z y x``, see
         :func:`neurokd.models.snake.snake_coordinates`.
     weight
-        ``o c K`` with K odd.
+        Kernel ``o c K`` with K odd.
     bias
-        ``o``.
+        Bias ``o``, or None.
     axis
-        ``"z"``, ``"y"`` or ``"x"``.
+        Axis along which the tubes lie: ``"z"``, ``"y"`` or ``"x"``.
 
     Returns
     -------
     Tensor
-        ``b o z y x`` in the volume's dtype. Computed in float32 or float64, also under autocast: in half precision
-        the places of the taps would be off by a fraction of a voxel.
+        ``b o z y x`` in the volume's dtype. It is computed in float32 or float64, also under autocast,
+        because in half precision the places of the taps would be wrong by a fraction of a voxel.
 
     Raises
     ------
@@ -49,9 +58,9 @@ def snake_conv3d(volume: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor |
 
     Notes
     -----
-    With offsets of zero this is a plain convolution with replicate padding. Differentiable once in volume, offsets,
-    weight and bias; one-sided where a coordinate is a whole number. Memory beyond inputs, outputs and their
-    gradients: two copies of the volume and a bounded buffer.
+    With offsets of zero this is a plain convolution with replicate padding. It is differentiable once in
+    volume, offsets, weight and bias; the gradient is one-sided where a coordinate is a whole number. Beyond
+    inputs, outputs and their gradients it needs memory for two copies of the volume and a bounded buffer.
 
     Examples
     --------
@@ -62,13 +71,15 @@ def snake_conv3d(volume: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor |
     number = axis_number(axis)
     if volume.ndim != 5 or weight.ndim != 3 or weight.shape[1] != volume.shape[1] or weight.shape[2] % 2 == 0:
         shapes = f"{tuple(volume.shape)} and {tuple(weight.shape)}"
-        raise ValueError(f"volume and weight have shapes {shapes}; expected b c z y x and o c k with k odd")
+        raise ValueError(f"volume and weight must be b c z y x and o c k with k odd, got shapes {shapes}")
     expected = (len(volume), 2, weight.shape[2] - 1, *volume.shape[2:])
     if offsets.shape != expected:
-        raise ValueError(f"offsets have shape {tuple(offsets.shape)}; expected {expected}, b 2 (k - 1) z y x")
+        raise ValueError(f"offsets must be b 2 (k - 1) z y x = {expected}, got shape {tuple(offsets.shape)}")
     dtype = torch.promote_types(volume.dtype, torch.float32)
-    source, kernel, half = volume.to(dtype), rearrange(weight.to(dtype), "o c k -> k o c"), weight.shape[2] // 2
+    source, half = volume.to(dtype), weight.shape[2] // 2
+    kernel = rearrange(weight.to(dtype), "o c k -> k o c")
     with torch.autocast(volume.device.type, enabled=False):
+        # The middle tap stays on its voxel: a 1 x 1 x 1 convolution. Only the other taps have to be sampled.
         out = einsum(kernel[half], source, "o c, b c z y x -> b o z y x")
         if half:
             outer = rearrange(torch.cat([kernel[:half], kernel[half + 1 :]]), "n o c -> o n c")
@@ -79,12 +90,13 @@ def snake_conv3d(volume: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor |
 
 
 class SnakeConv3d(nn.Module):
-    """Dynamic snake convolution for volumes: K taps in a row that learn to bend along thin, curved structures.
+    """Dynamic snake convolution for volumes: K taps in a row that learn to bend along thin structures.
 
-    Each axis has a kernel of its own, and a 3 x 3 x 3 convolution that looks at the input and says how far each tap
-    steps aside from its inner neighbour, ``slope * tanh(.)``. That convolution starts at zero, so the layer starts as
-    the plain convolution whose kernel is the cross of the axes' lines (one line for one axis). The views of the axes
-    are added. Size is kept; borders are clamped.
+    Each axis has its own kernel and its own 3 x 3 x 3 convolution, the offset head. The head computes from
+    the input how far each tap steps sideways from its inner neighbour, ``slope * tanh(.)``. It starts at
+    zero, so the layer starts as the plain convolution whose kernel is the cross of the axes' lines (one line
+    for one axis). The views of the axes are added. The size is kept, and the outermost voxels are repeated
+    beyond the border.
 
     Parameters
     ----------
@@ -93,21 +105,22 @@ class SnakeConv3d(nn.Module):
     kernel_size
         Taps K of each tube, odd and at least 3.
     axes
-        Any of the letters ``z``, ``y`` and ``x``: the directions of the tubes.
+        Directions of the tubes, some of the letters ``z``, ``y`` and ``x``.
     slope
-        Largest step aside per tap, in voxels; raise it where voxels are longer along the tube than across.
+        Largest sideways step per tap, in voxels. Raise it where voxels are longer along the tube than across.
     bias
         Whether a bias is added.
 
     Raises
     ------
     ValueError
-        If the kernel's length is even or below 3, or the axes are not among z, y and x.
+        If ``kernel_size`` is even or below 3, or an axis is unknown or repeated.
 
     Notes
     -----
-    After Qi et al. 2023, "Dynamic snake convolution", arXiv:2307.08388. Ours: offsets on every lateral axis, summed
-    outward from a middle that stays on all three axes, no batch normalisation before the tanh, views added.
+    After Qi et al. 2023, "Dynamic snake convolution", arXiv:2307.08388. Four details are ours: offsets on
+    both lateral axes, a middle tap that never moves, no batch normalisation before the tanh, and views that
+    are added.
 
     Examples
     --------
@@ -128,32 +141,34 @@ class SnakeConv3d(nn.Module):
     ) -> None:
         super().__init__()
         if kernel_size < 3 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size is {kernel_size}; it must be odd and at least 3")
-        if not axes or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
-            raise ValueError(f"axes is {axes!r}; it must be some of 'zyx', each once")
+            raise ValueError(f"kernel_size must be odd and at least 3, got {kernel_size}")
+        check_axes(axes)
         self.axes, self.kernel_size, self.slope = axes, kernel_size, slope
         self.weight = nn.Parameter(torch.empty(len(axes), out_channels, in_channels, kernel_size))
-        # As nn.Conv3d does, which starts with uniform numbers in +- 1 / sqrt(inputs of one output).
+        # nn.Conv3d starts with the same uniform numbers in +- 1 / sqrt(inputs of one output).
         bound = (len(axes) * in_channels * kernel_size) ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
         self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound)) if bias else None
         self.heads = nn.ModuleList(nn.Conv3d(in_channels, 2 * (kernel_size - 1), 3, padding=1) for _ in axes)
-        for head in self.heads:
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        for parameter in self.heads.parameters():
+            nn.init.zeros_(parameter)
 
     def offsets(self, volume: Tensor) -> list[Tensor]:
-        """Return each axis' steps aside ``b 2 (k - 1) z y x``, in voxels."""
+        """Return the sideways steps of each axis, ``b 2 (k - 1) z y x`` in voxels."""
         steps = (self.slope * torch.tanh(head(volume)) for head in self.heads)
         return [rearrange(step, "b (lateral k) z y x -> b lateral k z y x", lateral=2) for step in steps]
 
     def forward(self, volume: Tensor) -> Tensor:
         """Map ``b c z y x`` to ``b o z y x``."""
         views = zip(self.axes, self.offsets(volume), self.weight, strict=True)
-        out = sum(snake_conv3d(volume, offsets, weight, axis=axis) for axis, offsets, weight in views)
+        out = functools.reduce(
+            torch.add,
+            (snake_conv3d(volume, steps, weight, axis=axis) for axis, steps, weight in views),
+        )
         return out if self.bias is None else out + rearrange(self.bias, "o -> o 1 1 1").to(out.dtype)
 
     def extra_repr(self) -> str:
-        """Show the settings in the printed module."""
+        """Return the settings, for the printed module."""
         _, o, c, k = self.weight.shape
-        return f"{c}, {o}, kernel_size={k}, axes={self.axes!r}, slope={self.slope}, bias={self.bias is not None}"
+        settings = f"kernel_size={k}, axes={self.axes!r}, slope={self.slope}, bias={self.bias is not None}"
+        return f"{c}, {o}, {settings}"

@@ -1,6 +1,6 @@
-"""A model as a folder of two files: settings as JSON, weights as safetensors. Neither can run code when it is read.
+"""A model as a folder of two files: settings as JSON, weights as safetensors. Reading them runs no code.
 
-Released models are such folders within the package, each with its model card, so that they are there offline.
+Released models are such folders within the package, each with its model card, so they need no network.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ def released_models() -> list[str]:
 
 
 def model_folder(name_or_folder: str | os.PathLike[str]) -> Path:
-    """Return where a model is, given the name of a released one or a folder.
+    """Return the folder of a model, given the name of a released model or a folder.
 
     Raises
     ------
     ValueError
-        If the string names a released model and something in the current directory as well.
+        If the string names both a released model and something in the current directory.
     """
     folder = Path(name_or_folder)
-    if name_or_folder not in released_models():  # nor is Path("name"), which is a folder
+    if name_or_folder not in released_models():  # a Path always means a folder, and never equals a string
         return folder
     if folder.exists():
         raise ValueError(
-            f"{name_or_folder!r} is a released model, and there is {folder.resolve()} as well; write './{folder}' for "
-            "the latter, or give it another name"
+            f"name_or_folder must not be both a released model and a path, got {name_or_folder!r} and "
+            f"{folder.resolve()}; write './{folder}' for the latter, or rename it"
         )
     return RELEASED / folder
 
@@ -50,12 +50,14 @@ def model_folder(name_or_folder: str | os.PathLike[str]) -> Path:
 def write_model(
     folder: str | os.PathLike[str], config: SegmenterConfig, state: Mapping[str, Tensor], *, overwrite: bool
 ) -> Path:
-    """Write a model's folder in one piece or not at all; as :meth:`NeuronSegmenter.save_pretrained`."""
+    """Write the folder of a model completely or not at all, see :meth:`NeuronSegmenter.save_pretrained`."""
     from safetensors.torch import save_file
 
     folder = Path(folder)
     if folder.exists() and not (overwrite and {p.name for p in folder.iterdir()} <= {CONFIG, WEIGHTS}):
-        raise FileExistsError(f"{folder} exists; choose another folder or, if it holds a model only, overwrite=True")
+        raise FileExistsError(
+            f"folder must be new, or hold nothing but a model with overwrite=True, got {folder}, which exists"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
@@ -63,7 +65,7 @@ def write_model(
         (temporary / CONFIG).write_text(json.dumps(asdict(config), indent=1) + "\n")
         if folder.exists():
             shutil.rmtree(folder)
-        temporary.chmod(0o755)  # temporary folders are their owner's alone, and so is what safetensors writes
+        temporary.chmod(0o755)  # only the owner may read temporary folders and what safetensors writes
         (temporary / WEIGHTS).chmod(0o644)
         os.replace(temporary, folder)
     finally:
@@ -72,22 +74,24 @@ def write_model(
 
 
 def read_model(folder: str | os.PathLike[str]) -> tuple[SegmenterConfig, dict[str, Tensor]]:
-    """Read a model's folder, weights of any precision as float32; as :meth:`NeuronSegmenter.from_pretrained`."""
+    """Read the folder of a model with its weights in float32, see :meth:`NeuronSegmenter.from_pretrained`."""
     from safetensors.torch import load_file
 
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"{folder} holds no {name}; it is neither a folder written by save_pretrained nor a released model, "
-                f"which are: {', '.join(released_models())}"
+                f"name_or_folder must be a folder written by save_pretrained or a released model "
+                f"({', '.join(released_models())}), got {folder}, which holds no {name}"
             )
     try:
         config = SegmenterConfig(**json.loads((folder / CONFIG).read_text()))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{folder / CONFIG} is not a segmenter's: {error}") from error
+        raise ValueError(f"{folder / CONFIG} must hold the settings of a segmenter: {error}") from error
     try:
         state = load_file(folder / WEIGHTS)
     except Exception as error:
         raise ValueError(f"{folder / WEIGHTS} cannot be read: {error}") from error
-    return config, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    for key, value in state.items():
+        state[key] = value.float() if value.is_floating_point() else value
+    return config, state

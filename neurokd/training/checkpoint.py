@@ -1,4 +1,4 @@
-"""Checkpoints of a run: all that is needed to go on as if it had not been interrupted, and a check of the settings."""
+"""Checkpoints store all that a run needs to continue exactly, and refuse to continue with other settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def save(
     result: TrainResult,
     distillation: FrozenTeacher | None,
 ) -> None:
-    """Write the checkpoint and the history, each in one piece or not at all."""
+    """Write the checkpoint and the history; each file is written completely or not at all."""
     state = {
         "step": step,
         "config": asdict(config),
@@ -57,20 +57,23 @@ def restore(
     loss: Callable,
     distillation: FrozenTeacher | None,
 ) -> tuple[int, dict[str, Any]]:
-    """Fill model, optimizer, schedule and projections from a checkpoint; return its step and the result's fields.
+    """Restore model, optimizer, schedule and projections; return the step and the fields of the result.
 
     Raises
     ------
     ValueError
-        If the run was made with other settings; the message names them.
+        If the checkpoint was made with other settings; the message names them.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     distilled = state.get("distillation")
-    was = state["config"] | state.get("loss", {}) | _named(distilled)
-    now = asdict(config) | _loss_settings(loss) | _named(None if distillation is None else distillation.checkpoint())
-    other = {name: was.get(name) for name in {**was, **now} if was.get(name) != now.get(name)}
+    stored = state["config"] | state.get("loss", {}) | _named(distilled)
+    current = asdict(config) | _loss_settings(loss)
+    current |= _named(None if distillation is None else distillation.checkpoint())
+    names = {**stored, **current}  # a setting that only one side has counts as a difference, too
+    other = {name: stored.get(name) for name in names if stored.get(name) != current.get(name)}
     if other:
-        raise ValueError(f"{checkpoint} was made with other settings: {other}; resume with those or start anew")
+        message = f"{checkpoint} was made with other settings: {other}; resume with those or start anew"
+        raise ValueError(message)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
@@ -80,13 +83,13 @@ def restore(
 
 
 def _loss_settings(loss: Callable) -> dict[str, Any]:
-    """Return the name of a loss (its function or its class), and under ``loss.`` the settings it tells, if any."""
+    """Return the name of a loss (its function or class) and, as ``loss.NAME``, the settings it has."""
     settings = loss.settings() if hasattr(loss, "settings") else {}
     name = getattr(loss, "__qualname__", type(loss).__qualname__)
     return {"loss": name} | {f"loss.{field}": value for field, value in settings.items()}
 
 
 def _named(distillation: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the settings of a distillation under names that cannot be those of the run."""
+    """Return the settings of a distillation as ``distillation.NAME``, apart from those of the run."""
     settings = {} if distillation is None else distillation["settings"]
     return {f"distillation.{name}": value for name, value in settings.items()}

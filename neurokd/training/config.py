@@ -1,4 +1,4 @@
-"""The settings of a training run, and what it gives."""
+"""The settings and the result of a training run."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ __all__ = ["TrainConfig", "TrainResult"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a run; a resumed run must have the same.
+    """Settings of a training run; a resumed run must have the same settings.
 
     Parameters
     ----------
     steps
-        Optimiser steps.
+        Number of optimiser steps.
     batch_size
-        Crops per step, over all devices together.
+        Number of crops per step, on all devices together.
     crop
-        Size (z, y, x) of a crop in voxels; None: the model's own window, ``model.config.window``.
+        Size (z, y, x) of a crop in voxels; None means the model's own window, ``model.config.window``.
     lr, lr_transferred
-        Peak learning rates of new parameters and of those that came from the teacher. With ``lr_transferred=0`` the
-        latter are frozen, and stay so (``requires_grad`` off). That makes a step cheaper where nothing before them
-        learns: with attention within slabs, and without tubes.
+        Peak learning rates of new parameters and of parameters from the teacher. ``lr_transferred=0`` freezes
+        the latter for good (``requires_grad`` off). A step is then cheaper if no layer before them learns, as
+        with slab attention and without tubes.
     weight_decay
-        Of AdamW, on weights with more than one axis.
+        Weight decay of AdamW, on weights with more than one axis.
     warmup
-        Share of the steps during which the rates rise from zero; then they fall along a cosine.
+        Share of the steps in which the rates rise from zero. After that they fall along a cosine.
     clip
-        Largest norm of the gradient.
+        Largest norm of the gradient; longer gradients are shortened to it.
     foreground
         Share of the crops that are centred on a foreground voxel.
     validate_every
-        Steps between validations (and checkpoints); the last step is always validated.
+        Number of steps between validations (and checkpoints). The last step is always validated.
     seed
         Seed of the crops.
     precision
-        A precision of Lightning Fabric, or ``"auto"``: bf16-mixed where :func:`neurokd.inference.sliding.has_bf16`
-        says so, else 32-true.
-    accelerator, workers
-        As in Lightning Fabric and torch's DataLoader.
+        Precision of Lightning Fabric, or ``"auto"``: bf16-mixed if :func:`neurokd.inference.sliding.has_bf16`
+        finds support for it, else 32-true.
+    accelerator
+        Accelerator of Lightning Fabric.
     devices
-        Each takes its share of every batch, and gradients are averaged. That is what one device does where the loss
-        is a mean over crops. Dice and a distillation's mean token are taken over a device's share, which is not the
-        same.
+        Number of devices. Each device takes a share of every batch, and gradients are averaged. For a loss
+        that is a mean over crops, one device gives the same. Dice and the mean token of a distillation are
+        computed within a device's share, so for them the result differs.
+    workers
+        Number of worker processes of torch's DataLoader.
     """
 
     steps: int = 400
@@ -66,25 +68,26 @@ class TrainConfig:
         """Check the numbers."""
         for name in ("steps", "batch_size", "validate_every", "devices"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size % self.devices:
-            raise ValueError(f"batch_size {self.batch_size} does not divide over {self.devices} devices")
+            numbers = f"{self.batch_size} for {self.devices} devices"
+            raise ValueError(f"batch_size must be a multiple of devices, got {numbers}")
         if self.crop is not None:
             object.__setattr__(self, "crop", tuple(self.crop))
 
 
 @dataclass
 class TrainResult:
-    """What a run gave; the model itself holds the best weights.
+    """Result of a run; the best weights are in the model itself.
 
     Parameters
     ----------
     history
-        One dict per step (``step``, ``loss``, ``lr``, and the loss's parts before their weights where it names them)
-        and per validation (``step``, ``val_dice``, ``threshold``).
+        One dict for each step (``step``, ``loss``, ``lr`` and, if the loss names its parts, the parts before
+        weighting) and one for each validation (``step``, ``val_dice``, ``threshold``).
     best_step, best_dice, threshold
-        The validation with the highest mean foreground Dice, and the threshold that gave it. A model with
-        ``set_threshold`` has that threshold.
+        Step, mean foreground Dice and threshold of the best validation. If the model has ``set_threshold``,
+        it was given this threshold.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What every kind of distillation has: a teacher that never learns, and what learns beside the student, if anything."""
+"""The base of every distillation: a frozen teacher and, optionally, modules that learn with the student."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["FrozenTeacher"]
 
 
 class FrozenTeacher(nn.Module, ABC):
-    """A frozen teacher that runs the student and says by how much its loss grows.
+    """A frozen teacher that runs the student and adds a term to its loss.
 
-    What :func:`neurokd.training.loop.train` takes as ``distillation``. A kind of distillation is a subclass with
-    :meth:`settings` and :meth:`forward`: :class:`neurokd.training.distill.Distillation` compares tokens,
-    :class:`neurokd.training.soft_targets.SoftTargets` probabilities.
+    :func:`neurokd.training.loop.train` takes it as ``distillation``. To add a kind of distillation, write a
+    subclass with :meth:`settings` and :meth:`forward`. :class:`neurokd.training.distill.Distillation`
+    compares tokens, :class:`neurokd.training.soft_targets.SoftTargets` compares probabilities.
 
     Parameters
     ----------
     teacher
-        Is frozen in place: it gets no gradients from now on, and stays in evaluation mode.
+        Teacher. It is frozen in place: its parameters get no gradients, and it stays in evaluation mode.
     projections
-        What learns beside the student, at the rate of new parameters.
+        Modules that learn with the student, at the learning rate of new parameters.
     """
 
     def __init__(self, teacher: nn.Module, projections: nn.ModuleList) -> None:
@@ -38,15 +38,15 @@ class FrozenTeacher(nn.Module, ABC):
         return self
 
     def learned(self) -> Iterator[nn.Parameter]:
-        """Return the parameters that an optimiser should see."""
+        """Return the parameters that the optimiser updates."""
         return self.projections.parameters()
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Return what a resumed run must have alike, the teacher included."""
+        """Return the settings that a resumed run must share; they identify the teacher, too."""
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
+        """Return what a resumed run needs: the settings and the projections."""
         return {"settings": self.settings(), "projections": self.projections.state_dict()}
 
     @abstractmethod
@@ -62,10 +62,10 @@ class FrozenTeacher(nn.Module, ABC):
         volume
             ``b 1 z y x`` in [0, 1].
         step
-            Steps that are done.
+            Number of finished steps.
 
         Returns
         -------
         tuple
-            The student's logits, the weighted loss, and for the record its parts before weights.
+            The student's logits, the weighted loss, and for the history its parts before weighting.
         """

@@ -1,4 +1,4 @@
-"""Losses where only some voxels are known.
+"""Losses for masks of which only some voxels are known.
 
 logits, mask b 1 z y x ──► loss(logits, mask)               every voxel of the batch is known
 logits, mask, known    ──► loss(logits, mask, known=known)  otherwise
@@ -20,17 +20,17 @@ Loss = Callable[..., Tensor]
 
 
 class KnownVoxels(nn.Module):
-    """Make a loss that compares voxel by voxel ignore the voxels that are not known.
+    """Make a loss that compares voxel by voxel ignore unknown voxels.
 
-    The known voxels are taken out and given to the loss alone, so that means and sums are over them. (MONAI's
-    ``MaskedLoss`` multiplies logits and mask by ``known`` instead; then unknown voxels stay in the mean of a
-    cross-entropy, as voxels of probability 0.5.) A loss that looks at neighbours needs its own argument ``known``.
+    Only the known voxels are passed to the loss, so its means and sums are over them. (MONAI's ``MaskedLoss``
+    multiplies logits and mask by ``known`` instead. Unknown voxels then stay in the mean of a cross-entropy,
+    with probability 0.5.) A loss that looks at neighbours needs an argument ``known`` of its own.
 
     Parameters
     ----------
     loss
-        Maps logits and masks, both ``b 1 ...``, to a scalar, and does not depend on where voxels lie or to which
-        crop they belong.
+        Loss that maps logits and masks, both ``b 1 ...``, to a scalar. It must not depend on the places of
+        the voxels or on the crop to which they belong.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class KnownVoxels(nn.Module):
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.loss = loss
-        self.__qualname__ = getattr(loss, "__qualname__", type(loss).__qualname__)  # the name that a run records
+        self.__qualname__ = _name_of(loss)  # a run records the name of the wrapped loss
 
     def forward(self, logits: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
         """Map logits and masks, both ``b 1 z y x``, to a scalar.
@@ -51,7 +51,7 @@ class KnownVoxels(nn.Module):
         logits, mask
             See the wrapped loss.
         known
-            Boolean, of the same shape, somewhere True; None: all voxels.
+            Voxels that count, boolean, of the same shape; None means all voxels.
 
         Returns
         -------
@@ -61,7 +61,7 @@ class KnownVoxels(nn.Module):
         Raises
         ------
         ValueError
-            If ``known`` is not boolean, of another shape, or nowhere True.
+            If ``known`` is not boolean, has another shape, or holds no True.
         """
         if known is None:
             return self.loss(logits, mask)
@@ -70,7 +70,7 @@ class KnownVoxels(nn.Module):
 
 
 def check_known_tensor(known: Tensor, logits: Tensor) -> None:
-    """Raise ``ValueError`` unless ``known`` is boolean, shaped as the logits, and somewhere True."""
+    """Raise ``ValueError`` unless ``known`` is boolean, has the shape of the logits and holds a True."""
     if known.dtype != torch.bool or known.shape != logits.shape:
         raise ValueError(
             f"known must be boolean of shape {tuple(logits.shape)}, got {known.dtype} of {tuple(known.shape)}"
@@ -83,19 +83,29 @@ def check_takes_known(loss: Loss) -> None:
     """Raise ``ValueError`` unless a loss has an argument ``known``."""
     call = getattr(loss, "with_parts", loss.forward if isinstance(loss, nn.Module) else loss)
     try:
-        parameters = inspect.signature(call).parameters
-    except ValueError:  # some functions written in C have none
-        parameters = {}
-    if "known" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        name = getattr(loss, "__qualname__", type(loss).__qualname__)
+        parameters = list(inspect.signature(call).parameters.values())
+    except ValueError:  # some functions written in C have no signature
+        parameters = []
+    if not any(p.name == "known" or p.kind is p.VAR_KEYWORD for p in parameters):
         raise ValueError(
-            f"loss must take known= because some voxels of the training samples are not known, got {name}; "
+            "loss must take known= because some voxels of the training samples are not known, "
+            f"got {_name_of(loss)}; "
             "KnownVoxels(loss) adds it to a loss that compares voxel by voxel"
         )
 
 
-def loss_and_parts(loss: Loss, logits: Tensor, mask: Tensor, known: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return a loss and its parts by name, if it tells them; ``known`` is passed where it is False anywhere."""
+def _name_of(loss: Callable) -> str:
+    """Return the name of a loss function, or of the class of a loss object."""
+    return getattr(loss, "__qualname__", type(loss).__qualname__)
+
+
+def loss_and_parts(
+    loss: Loss,
+    logits: Tensor,
+    mask: Tensor,
+    known: Tensor | None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return a loss and, if it has ``with_parts``, its parts; ``known`` is passed if it holds a False."""
     options = {} if known is None or known.all() else {"known": known}
     if hasattr(loss, "with_parts"):
         return loss.with_parts(logits, mask, **options)

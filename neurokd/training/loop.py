@@ -1,9 +1,9 @@
-"""One readable training loop on Lightning Fabric, for one CPU core as for several GPUs.
+"""One readable training loop on Lightning Fabric, for one CPU core or several GPUs.
 
-    Patches(seed, i) ─► batch ─► loss (+ distillation) ─► step ─► at times: validation Dice, best weights, checkpoint
+    Patches(seed, i) ─► batch ─► loss (+ distillation) ─► step ─► at times: validation, checkpoint
 
-Item i of the patches depends on the seed and on i alone, and nothing else here draws random numbers. So a run that
-was interrupted and resumed ends with the same weights as one that was not.
+Item i of the patches depends only on the seed and on i, and nothing else here draws random numbers. So an
+interrupted and resumed run ends with the same weights as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -49,34 +50,36 @@ def train(
     resume: bool = False,
     progress: bool = True,
 ) -> TrainResult:
-    """Train a model that maps volumes ``b 1 z y x`` to logits of that shape, and leave it with its best weights.
+    """Train a model that maps volumes ``b 1 z y x`` to logits of that shape; it ends with its best weights.
 
     Parameters
     ----------
     model
-        Any module; where it has ``parameter_groups()``, its ``"transferred"`` parameters get their own rate. Where it
-        has ``config.window``, validation uses windows of that size, as :func:`neurokd.inference.sliding.predict`
-        will; other models are validated in windows as large as the crops. Where it has ``set_threshold``, it is
-        given the threshold that was best.
+        Any module. Three attributes are used if it has them. ``parameter_groups()``: its ``"transferred"``
+        parameters get their own learning rate. ``config.window``: validation uses windows of that size, as
+        :func:`neurokd.inference.sliding.predict` does; otherwise windows are as large as the crops.
+        ``set_threshold``: it is called with the best threshold.
     training, validation
-        Samples with masks, from different source stacks. Voxels that are not known count in no loss and no score.
+        Samples with masks, from different source stacks. Unknown voxels count in no loss and no score.
     folder
-        Gets ``last.ckpt`` (everything needed to resume), ``best.safetensors`` (weights), ``history.jsonl``.
+        Folder for ``last.ckpt`` (everything needed to resume), ``best.safetensors`` (weights) and
+        ``history.jsonl``.
     config
-        Settings.
+        Settings of the run.
     loss
-        Maps logits and masks to a scalar; :func:`neurokd.training.losses.dice_cross_entropy` by default. For batches
-        with unknown voxels it is called with ``known=``, too, see :class:`neurokd.training.known.KnownVoxels`. Where
-        it has ``with_parts`` (as :class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts;
-        where it has ``settings``, a resumed run must have the same. Of any other loss only the name is compared.
+        Loss that maps logits and masks to a scalar, by default
+        :func:`neurokd.training.losses.dice_cross_entropy`. For batches with unknown voxels it is also given
+        ``known=``, see :class:`neurokd.training.known.KnownVoxels`. If it has ``with_parts`` (see
+        :class:`neurokd.training.losses.SegmentationLoss`), the history gets its parts. If it has
+        ``settings``, a resumed run must have the same; for other losses only the name is compared.
     distillation
-        A teacher that the model is asked to match as well: its tokens by
-        :class:`neurokd.training.distill.Distillation`, its probabilities by
-        :class:`neurokd.training.soft_targets.SoftTargets`. What learns beside the model has the rate of new parameters.
+        Teacher that the model also learns to match. :class:`neurokd.training.distill.Distillation` matches
+        tokens, :class:`neurokd.training.soft_targets.SoftTargets` matches probabilities. Its projections
+        learn at the rate of new parameters.
     callback
-        Called with each record of the history as it is made, on the first device only.
+        Function that is called with each new record of the history, on the first device only.
     resume
-        Go on from ``last.ckpt``; without one, start.
+        Continue from ``last.ckpt`` if it exists; otherwise start.
     progress
         Show a progress bar.
 
@@ -87,12 +90,12 @@ def train(
     Raises
     ------
     FileExistsError
-        If the folder holds a run and ``resume`` is not set.
+        If the folder contains a run and ``resume`` is not set.
     ValueError
-        Before the first step: if neither the settings nor the model say how large crops are, a sample cannot be
-        used (no mask, another shape, NaN, no foreground in any), the
-        loss does not take ``known`` but has to, or the run to be resumed had other settings (the message names
-        them). Later: if the loss or its gradient is not finite.
+        Before the first step: if neither the settings nor the model give a crop size, a sample cannot be used
+        (no mask, another shape, NaN, no foreground in any), the loss does not take ``known`` but needs it, or
+        the run to be resumed had other settings (the message names them). Later: if the loss or its gradient
+        is not finite.
     """
     from lightning_fabric import Fabric
     from safetensors.torch import load_file, save_file
@@ -101,32 +104,38 @@ def train(
     checkpoint = folder / "last.ckpt"
     if checkpoint.exists() and not resume:
         raise FileExistsError(f"{checkpoint} exists; resume=True goes on with it, or choose another folder")
-    # All that can be wrong with settings and samples is found here, before anything is written.
+    # Settings and samples are checked here, before anything is written.
     own = window_of(model)
-    if config.crop is None:
-        if own is None:
-            raise ValueError("crop must be given for a model without config.window, got None")
-        config = replace(config, crop=own)
+    crop = own if config.crop is None else config.crop
+    if crop is None:
+        raise ValueError("crop must be given for a model without config.window, got None")
+    config = replace(config, crop=crop)
     loss = loss or dice_cross_entropy()
     patches = Patches(
         training,
-        size=config.crop,
+        size=crop,
         length=config.steps * config.batch_size,
         seed=config.seed,
         foreground=config.foreground,
     )
     if patches.sparse:
         check_takes_known(loss)
-    validate = Validation(validation, config.crop if own is None else own)
+    validate = Validation(validation, crop if own is None else own)
     folder.mkdir(parents=True, exist_ok=True)
 
-    precision = config.precision
+    precision: Any = config.precision  # Fabric names its precisions in a Literal
     if precision == "auto":
         device = Fabric(accelerator=config.accelerator, devices=1).device
         precision = "bf16-mixed" if has_bf16(device) else "32-true"
-    # Some parameters have no gradient: the ViT's final norm always, projections when the distillation has ended.
+    # DDP must expect parameters without a gradient: the ViT's final norm, and projections after a
+    # distillation's end.
     strategy = "auto" if config.devices == 1 else "ddp_find_unused_parameters_true"
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy=strategy,
+        precision=precision,
+    )
     fabric.launch()
     optimizer = _optimizer(model, config, distillation)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, config))
@@ -136,29 +145,32 @@ def train(
         result = TrainResult(**fields)
     wrapped, optimizer = fabric.setup(_Together(model, distillation), optimizer)
 
+    # A resumed run skips the patches of the finished steps.
     rest = Subset(patches, range(start * config.batch_size, len(patches)))
     loader = DataLoader(rest, batch_size=config.batch_size // config.devices, num_workers=config.workers)
     loader = fabric.setup_dataloaders(loader)
 
-    bar = tqdm(total=config.steps, initial=start, desc="training", disable=not (progress and fabric.is_global_zero))
+    hidden = not (progress and fabric.is_global_zero)
+    bar = tqdm(total=config.steps, initial=start, desc="training", disable=hidden)
     wrapped.train()
     for step, batch in enumerate(loader, start + 1):
         logits, extra, extra_parts = wrapped(batch["image"], step - 1)
-        value, parts = loss_and_parts(loss, logits.float(), batch["mask"], batch["known"] if patches.sparse else None)
+        known = batch["known"] if patches.sparse else None
+        value, parts = loss_and_parts(loss, logits.float(), batch["mask"], known)
         value, parts = value + extra, parts | extra_parts
         if not torch.isfinite(value):
             raise ValueError(f"the loss is {value.item()} at step {step}; lower the learning rate")
         fabric.backward(value)
-        norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
-        if not torch.isfinite(norm) and precision != "16-mixed":  # whose scaler skips such steps and goes on
+        norm: Any = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+        if not torch.isfinite(norm) and precision != "16-mixed":  # the scaler of 16-mixed skips such steps
             raise ValueError(f"the gradient is not finite at step {step}; lower the learning rate")
         optimizer.step()
         optimizer.zero_grad()
         record = {
             "step": step,
-            "loss": fabric.all_reduce(value.detach()).item(),
-            "lr": scheduler.get_last_lr()[-1],
-        } | {name: float(part) for name, part in fabric.all_reduce(parts).items()}
+            "loss": float(cast(torch.Tensor, fabric.all_reduce(value.detach()))),
+            "lr": float(scheduler.get_last_lr()[-1]),
+        } | {name: float(part) for name, part in cast(dict, fabric.all_reduce(parts)).items()}
         scheduler.step()
         result.history.append(record)
         if callback and fabric.is_global_zero:
@@ -174,8 +186,9 @@ def train(
                 result.history.append({"step": step, "val_dice": score, "threshold": threshold})
                 if score > result.best_dice:
                     result.best_step, result.best_dice, result.threshold = step, score, threshold
+                    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
-                        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
+                        save_file(weights, part)
                 save(folder, step, model, optimizer, scheduler, config, loss, result, distillation)
                 if callback:
                     callback(result.history[-1])
@@ -183,28 +196,34 @@ def train(
     bar.close()
     fabric.barrier()
     model.load_state_dict(load_file(folder / "best.safetensors"))
-    if hasattr(model, "set_threshold"):
-        model.set_threshold(result.threshold)
+    set_threshold: Any = getattr(model, "set_threshold", None)
+    if set_threshold:
+        set_threshold(result.threshold)
     return result
 
 
 class _Together(nn.Module):
-    """The model and what learns beside it as one module, so that several devices average all gradients alike."""
+    """The model and its distillation as one module, so that several devices average all gradients."""
 
     def __init__(self, model: nn.Module, distillation: FrozenTeacher | None) -> None:
         super().__init__()
         self.model, self.distillation = model, distillation
 
     def forward(self, volume: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor, dict]:
-        """Return logits, what is added to their loss, and its parts."""
+        """Return the logits, the loss of the distillation, and the parts of that loss."""
         if self.distillation is None:
             return self.model(volume), volume.new_zeros(()), {}
         return self.distillation(self.model, volume, step=step)
 
 
-def _optimizer(model: nn.Module, config: TrainConfig, distillation: FrozenTeacher | None) -> torch.optim.Optimizer:
-    """AdamW with a group per rate, and no decay on biases, norms and gates; what has no rate is frozen."""
-    split = model.parameter_groups() if hasattr(model, "parameter_groups") else {"new": list(model.parameters())}
+def _optimizer(
+    model: nn.Module,
+    config: TrainConfig,
+    distillation: FrozenTeacher | None,
+) -> torch.optim.Optimizer:
+    """Return AdamW with a group for each rate; biases, norms and gates have no decay, rate 0 freezes."""
+    grouped: Any = getattr(model, "parameter_groups", None)
+    split = grouped() if grouped else {"new": list(model.parameters())}
     if distillation is not None:
         split["new"] = [*split["new"], *distillation.learned()]
     rates = {"transferred": config.lr_transferred, "new": config.lr}
@@ -214,6 +233,7 @@ def _optimizer(model: nn.Module, config: TrainConfig, distillation: FrozenTeache
     groups = []
     for name, parameters in split.items():
         for decay in (True, False):
+            # Weights have more than one axis; biases, norms and gates have one axis longer than 1.
             chosen = [p for p in parameters if p.requires_grad and (p.squeeze().ndim > 1) == decay]
             if chosen:
                 weight_decay = config.weight_decay if decay else 0.0
@@ -222,7 +242,7 @@ def _optimizer(model: nn.Module, config: TrainConfig, distillation: FrozenTeache
 
 
 def _schedule(step: int, config: TrainConfig) -> float:
-    """Return the factor on the learning rates of step ``step`` (from 0): linear up, cosine down."""
+    """Return the factor on the learning rates at ``step`` (from 0): a linear rise, then a cosine fall."""
     warmup = max(1, round(config.warmup * config.steps))
     if step < warmup:
         return (step + 1) / warmup

@@ -1,4 +1,4 @@
-"""What training minimises: Dice and cross-entropy, and as options two losses that look at the shape of a neurite.
+"""The training loss: Dice and cross-entropy and, optionally, two losses on the shape of a neurite.
 
     logits ──► Dice + cross-entropy ─────────────────────────────────────┐
        └─► sigmoid ─► soft-clDice: soft skeleton of either in the other ─┼─► weighted sum
@@ -21,14 +21,15 @@ __all__ = ["SegmentationLoss", "dice_cross_entropy"]
 def dice_cross_entropy() -> nn.Module:
     """Return soft Dice plus cross-entropy on logits, foreground only.
 
-    Neurites are about 1 % of the voxels: cross-entropy alone is content with background, Dice alone has no gradient
-    where a crop holds no neurite. Dice is taken over the whole batch, so that one empty crop does not count as a miss.
+    Neurites are about 1 % of the voxels. With cross-entropy alone, a model that predicts only background
+    scores well. Dice alone has no gradient in a crop without neurites. Dice is computed over the whole batch,
+    so that an empty crop does not count as a miss.
 
     Returns
     -------
     torch.nn.Module
-        Maps logits and masks, both ``b 1 z y x``, to a scalar; with ``known``, a third tensor, boolean, of that shape,
-        to what Dice and cross-entropy are of the known voxels alone.
+        Loss that maps logits and masks, both ``b 1 z y x``, to a scalar. The third argument ``known``, a
+        boolean tensor of that shape, restricts it to the known voxels.
 
     Examples
     --------
@@ -42,7 +43,7 @@ def dice_cross_entropy() -> nn.Module:
 
 
 class SegmentationLoss(nn.Module):
-    """Dice plus cross-entropy, plus soft-clDice and skeleton recall as far as they have a weight.
+    """Dice plus cross-entropy, plus soft-clDice and skeleton recall if their weights are not 0.
 
     Parameters
     ----------
@@ -51,14 +52,14 @@ class SegmentationLoss(nn.Module):
     skeleton_recall
         Weight of :func:`neurokd.training.skeleton_losses.skeleton_recall_loss`, not negative.
     iterations
-        Of soft-clDice.
+        Number of erosions of soft-clDice.
     radius
-        Of the tube of skeleton recall.
+        Radius of the tube of skeleton recall, in voxels.
 
     Raises
     ------
     ValueError
-        If a number is out of range.
+        If a number is negative.
 
     Examples
     --------
@@ -72,41 +73,48 @@ class SegmentationLoss(nn.Module):
         self, *, cldice: float = 0.0, skeleton_recall: float = 0.0, iterations: int = 3, radius: int = 2
     ) -> None:
         super().__init__()
-        numbers = {"cldice": cldice, "skeleton_recall": skeleton_recall, "iterations": iterations, "radius": radius}
-        for name, value in numbers.items():
-            if not value >= 0:
-                raise ValueError(f"{name} is {value}; it must not be negative")
         self.cldice, self.skeleton_recall = cldice, skeleton_recall
         self.iterations, self.radius = iterations, radius
+        for name, value in self.settings().items():
+            if not value >= 0:
+                raise ValueError(f"{name} must not be negative, got {value}")
         self.dice_ce = dice_cross_entropy()
 
     def settings(self) -> dict[str, float]:
-        """Return its numbers by name: a resumed run must have the same."""
+        """Return the settings by name; a resumed run must have the same."""
         return {name: getattr(self, name) for name in ("cldice", "skeleton_recall", "iterations", "radius")}
 
     def forward(self, logits: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
-        """Map logits and masks, both ``b 1 z y x``, to a scalar, not negative; see :meth:`with_parts`."""
+        """Map logits and masks, both ``b 1 z y x``, to a scalar >= 0; see :meth:`with_parts`."""
         return self.with_parts(logits, mask, known)[0]
 
-    def with_parts(self, logits: Tensor, mask: Tensor, known: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and, for the record, its parts before their weights (detached).
+    def with_parts(
+        self,
+        logits: Tensor,
+        mask: Tensor,
+        known: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and, for the history, its parts before weighting (detached).
 
         Parameters
         ----------
         logits, mask
-            Both ``b 1 z y x``.
+            Logits and masks, both ``b 1 z y x``.
         known
-            The voxels that count, boolean, of the same shape; None: all. Each part says what it makes of it.
+            Voxels that count, boolean, of the same shape; None means all voxels. See each part for what it
+            does with them.
         """
         mask = mask.to(logits.dtype)
         parts = {"dice_ce": self.dice_ce(logits, mask, known)}
         value = parts["dice_ce"]
-        # The sigmoid is taken here, so its range needs no check, which would wait for the accelerator.
+        # A sigmoid lies in [0, 1], so the private functions skip the range check, which would wait for the
+        # GPU.
         probability = logits.sigmoid()
         if self.cldice:
             parts["cldice"] = _soft_cldice_loss(probability, mask, known, self.iterations, smooth=1.0)
             value = value + self.cldice * parts["cldice"]
         if self.skeleton_recall:
-            parts["skeleton_recall"] = _skeleton_recall_loss(probability, mask, known, self.radius, smooth=1.0)
-            value = value + self.skeleton_recall * parts["skeleton_recall"]
+            recall = _skeleton_recall_loss(probability, mask, known, self.radius, smooth=1.0)
+            parts["skeleton_recall"] = recall
+            value = value + self.skeleton_recall * recall
         return value, {name: part.detach() for name, part in parts.items()}

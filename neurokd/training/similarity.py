@@ -1,4 +1,4 @@
-"""How far apart two sets of tokens are: the three losses of distillation, each exactly zero for equal tokens."""
+"""The three losses of distillation: distances of two sets of tokens, exactly zero for equal tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["cosine_loss", "gram_loss", "mse_loss"]
 
 
 def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return one minus the cosine of each pair of tokens, averaged.
+    """Return one minus the cosine of each pair of tokens, averaged over the pairs.
 
     Parameters
     ----------
@@ -19,15 +19,16 @@ def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        A scalar in [0, 2]. Written as half the squared distance of the unit vectors, which is the same and exactly
-        zero for equal tokens.
+        A scalar in [0, 2].
     """
+    # Half the squared distance of unit vectors is one minus their cosine, and is exactly zero for equal
+    # tokens.
     apart = F.normalize(student, dim=-1, eps=1e-6) - F.normalize(teacher, dim=-1, eps=1e-6)
     return 0.5 * apart.square().sum(-1).mean()
 
 
 def mse_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean squared difference of tokens that are first normalised, each over its channels.
+    """Return the mean squared difference of tokens; each token is first normalised over its channels.
 
     Parameters
     ----------
@@ -37,20 +38,23 @@ def mse_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        A scalar in [0, 4], since normalised channels have mean square 1. It is twice the cosine loss of tokens whose
-        mean over channels is taken away first.
+        A scalar in [0, 4], since normalised channels have mean square 1. It is twice the cosine loss of
+        tokens from which the mean over channels was subtracted.
     """
-    # A centred token's channels may vary by hundredths: the usual eps of 1e-5 would count among their variance.
-    return F.mse_loss(*(F.layer_norm(tokens, tokens.shape[-1:], eps=1e-8) for tokens in (student, teacher)))
+    # The channels of a centred token may differ only by hundredths. Their variance is then not much larger
+    # than the usual eps of 1e-5, so eps is smaller here.
+    ours, theirs = (F.layer_norm(tokens, tokens.shape[-1:], eps=1e-8) for tokens in (student, teacher))
+    return F.mse_loss(ours, theirs)
 
 
 def gram_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean squared difference of the cosines between all pairs of tokens of a volume.
+    """Return the mean squared difference of cosines, over all pairs of tokens of a volume.
 
     Parameters
     ----------
     student, teacher
-        ``b n d`` and ``b n e``: widths may differ, since only similarities within each side are compared.
+        Tokens ``b n d`` and ``b n e``. Widths may differ, because only similarities within each side are
+        compared.
 
     Returns
     -------
@@ -59,7 +63,8 @@ def gram_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Notes
     -----
-    Tung & Mori 2019, arXiv:1907.09682; with unit tokens, as in DINOv3's Gram anchoring, arXiv:2508.10104.
+    See Tung & Mori 2019, arXiv:1907.09682. Tokens have unit length, as in DINOv3's Gram anchoring,
+    arXiv:2508.10104.
     """
-    units = (F.normalize(tokens, dim=-1, eps=1e-6) for tokens in (student, teacher))
-    return F.mse_loss(*(unit @ unit.mT for unit in units))
+    ours, theirs = (F.normalize(tokens, dim=-1, eps=1e-6) for tokens in (student, teacher))
+    return F.mse_loss(ours @ ours.mT, theirs @ theirs.mT)  # Gram matrices, b n n

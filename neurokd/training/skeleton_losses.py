@@ -1,11 +1,11 @@
-"""Two losses that look at the shape of a neurite: soft-clDice and skeleton recall.
+"""Two losses on the shape of a neurite: soft-clDice and skeleton recall.
 
     probability ─┬─► soft-clDice: soft skeleton of either in the other
                  └─► skeleton recall: how much of the tube around the true skeleton is found
 
-A thin branch has few voxels, so Dice hardly sees it break; both losses weigh it by its length. MONAI has the soft
-skeleton. Its ``SoftclDiceLoss`` is not used: up to 1.5 it leaves out channel 0, so that with one channel it is
-constant, and from 1.6 on it is taken crop by crop.
+A thin branch has few voxels, so Dice hardly changes if it breaks. Both losses weigh it by its length. The
+soft skeleton is MONAI's. MONAI's ``SoftclDiceLoss`` is not used: up to version 1.5 it leaves out channel 0,
+so with one channel it is constant; from 1.6 on it is computed crop by crop.
 """
 
 from __future__ import annotations
@@ -21,12 +21,18 @@ __all__ = ["skeleton_recall_loss", "skeleton_tube", "soft_cldice_loss"]
 
 
 def soft_cldice_loss(
-    probability: Tensor, mask: Tensor, *, known: Tensor | None = None, iterations: int = 3, smooth: float = 1.0
+    probability: Tensor,
+    mask: Tensor,
+    *,
+    known: Tensor | None = None,
+    iterations: int = 3,
+    smooth: float = 1.0,
 ) -> Tensor:
-    """Return one minus soft-clDice, the harmonic mean of what each one's soft skeleton finds of itself in the other.
+    """Return one minus soft-clDice, the harmonic mean of topology precision and topology sensitivity.
 
-    With soft skeletons ``S``, sums over the whole batch and ``s`` for ``smooth``: topology precision
-    ``(sum S(p) m + s) / (sum S(p) + s)``, topology sensitivity ``(sum S(m) p + s) / (sum S(m) + s)``.
+    Precision is the share of the predicted skeleton inside the mask, ``(sum S(p) m + s) / (sum S(p) + s)``.
+    Sensitivity is the share of the true skeleton inside the prediction, ``(sum S(m) p + s) / (sum S(m) +
+    s)``. ``S`` is the soft skeleton, sums are over the whole batch, and ``s`` is ``smooth``.
 
     Parameters
     ----------
@@ -35,29 +41,35 @@ def soft_cldice_loss(
     mask
         True neurite voxels of the same shape, boolean or 0 and 1.
     known
-        The voxels that count, boolean, of the same shape; None: all. Skeletons are made of these alone, as if the
-        volume ended where nothing is known: in a single annotated slice they are 2D skeletons of the slice.
+        Voxels that count, boolean, of the same shape; None means all voxels. Skeletons are made of these
+        alone, as if the volume ended at the unknown voxels. In a single annotated slice they are 2D
+        skeletons.
     iterations
-        Erosions of the soft skeleton: at least the radius in voxels of the thickest neurite that matters.
+        Number of erosions of the soft skeleton, at least the radius in voxels of the thickest neurite that
+        matters.
     smooth
-        Added to numerators and denominators; it decides where there is no skeleton.
+        Number added to numerators and denominators; it makes the loss 0 if both skeletons are empty.
 
     Returns
     -------
     Tensor
-        A scalar in [0, 1]: 0 for a perfect mask (and where both are empty), near 1 for a miss.
+        A scalar in [0, 1]: 0 for a perfect mask (or if both are empty), near 1 for a miss.
 
     Raises
     ------
     ValueError
-        If shapes differ or are not ``b 1 z y x``, probabilities lie outside [0, 1], or a number is out of range.
+        If shapes differ or are not ``b 1 z y x``, probabilities lie outside [0, 1], or a number is out of
+        range.
 
     Notes
     -----
-    Shit et al. 2021, arXiv:2003.07311, algorithms 1 and 2. As there, the loss is meant beside Dice, not alone.
+    See Shit et al. 2021, arXiv:2003.07311, algorithms 1 and 2. As in the paper, add this loss to Dice; do not
+    use it alone.
     """
-    if iterations < 0 or not smooth > 0:
-        raise ValueError(f"iterations is {iterations} and smooth {smooth}; need iterations >= 0 and smooth > 0")
+    if iterations < 0:
+        raise ValueError(f"iterations must not be negative, got {iterations}")
+    if not smooth > 0:
+        raise ValueError(f"smooth must be positive, got {smooth}")
     probability, mask = _probability(probability, mask, known), mask.to(probability.dtype)
     return _soft_cldice_loss(probability, mask, known, iterations, smooth)
 
@@ -74,7 +86,7 @@ def _soft_cldice_loss(
 
 
 def _soft_skeleton(array: Tensor, known: Tensor | None, iterations: int) -> Tensor:
-    """Return MONAI's soft skeleton; with ``known`` that of the known voxels, and 0 elsewhere."""
+    """Return MONAI's soft skeleton; with ``known``, the skeleton of the known voxels, and 0 elsewhere."""
     from monai.losses.cldice import soft_dilate, soft_erode, soft_skel
 
     if known is None:
@@ -82,12 +94,13 @@ def _soft_skeleton(array: Tensor, known: Tensor | None, iterations: int) -> Tens
     unknown = ~known
 
     def eroded(values: Tensor) -> Tensor:
-        return soft_erode(values.masked_fill(unknown, 1))  # a minimum of values up to 1 does not see a 1
+        return soft_erode(values.masked_fill(unknown, 1))  # erosion is a minimum, which ignores a 1
 
     def opened(values: Tensor) -> Tensor:
-        return soft_dilate(eroded(values).masked_fill(unknown, 0))  # nor a maximum a 0
+        return soft_dilate(eroded(values).masked_fill(unknown, 0))  # dilation is a maximum, which ignores a 0
 
-    # As soft_skel: what an opening takes away, of ever thinner versions of the array.
+    # As soft_skel: the skeleton collects what an opening removes from thinner and thinner versions of the
+    # array.
     skeleton = (array - opened(array)).relu()
     for _ in range(iterations):
         array = eroded(array)
@@ -104,31 +117,34 @@ def skeleton_tube(mask: Tensor, *, known: Tensor | None = None, radius: int = 2)
     mask
         Neurite voxels ``b 1 z y x``, boolean or 0 and 1.
     known
-        The voxels that count, boolean, of the same shape; None: all. Each connected piece of the known mask has a tube
-        of its own, and a piece within one slice gets the 2D skeleton.
+        Voxels that count, boolean, of the same shape; None means all voxels. Each connected piece of the
+        known mask gets its own tube; a piece within one slice gets a 2D skeleton.
     radius
-        Voxels by which the skeleton is thickened (6-neighbours, so many times); 0 leaves it bare.
+        Number of times that the skeleton is thickened by its 6-neighbours; 0 leaves it bare.
 
     Returns
     -------
     Tensor
-        Boolean, shape and device of ``mask``.
+        Boolean tensor with the shape and device of ``mask``.
 
     Raises
     ------
     ValueError
-        If the mask has another shape, or the radius is negative.
+        If the mask is not ``b 1 z y x``, or the radius is negative.
 
     Notes
     -----
-    Kirchhoff et al. 2024, arXiv:2404.03010: skeletonise (scikit-image, on the CPU), dilate twice, multiply by the
-    mask. Here no piece goes without a skeleton (scikit-image finds none in some even tubes), and each crop has one of
-    its own, which may end a little short of the crop's border.
+    As in Kirchhoff et al. 2024, arXiv:2404.03010: skeletonise (scikit-image, on the CPU), dilate twice,
+    multiply by the mask. There are two differences. Every piece gets a skeleton, also tubes of even thickness
+    in which scikit-image finds none. Each crop gets its own skeleton, which may end a little before the
+    border of the crop.
     """
-    from neurokd.evaluation.topology import skeleton_of  # brings scikit-image
+    from neurokd.evaluation.topology import skeleton_of  # imports scikit-image, so it is loaded only here
 
-    if mask.ndim != 5 or mask.shape[1] != 1 or radius < 0:
-        raise ValueError(f"mask has shape {tuple(mask.shape)} and radius is {radius}; need b 1 z y x and radius >= 0")
+    if mask.ndim != 5 or mask.shape[1] != 1:
+        raise ValueError(f"mask must be b 1 z y x, got shape {tuple(mask.shape)}")
+    if radius < 0:
+        raise ValueError(f"radius must not be negative, got {radius}")
     tubes = (mask > 0.5 if known is None else (mask > 0.5) & known).cpu().numpy()
     for crop in tubes[:, 0]:  # z y x
         crop[:] = _tube(crop, skeleton_of(crop), radius) if known is None else _tubes_of_pieces(crop, radius)
@@ -139,12 +155,14 @@ def _tube(mask: NDArray[np.bool_], skeleton: NDArray[np.bool_], radius: int) -> 
     """Return the skeleton thickened inside the mask."""
     from scipy.ndimage import binary_dilation
 
-    # scipy takes iterations=0 for "until nothing changes"
-    return mask & binary_dilation(skeleton, iterations=radius) if radius and skeleton.any() else mask & skeleton
+    # For scipy, iterations=0 means "until nothing changes".
+    if radius and skeleton.any():
+        skeleton = binary_dilation(skeleton, iterations=radius)
+    return mask & skeleton
 
 
 def _tubes_of_pieces(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Return the tubes of the connected pieces of a mask, each made in its own box."""
+    """Return the tubes of the connected pieces of a mask; each is made in the bounding box of its piece."""
     from scipy import ndimage
     from skimage.morphology import skeletonize
 
@@ -154,7 +172,7 @@ def _tubes_of_pieces(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     pieces, _ = ndimage.label(mask, np.ones((3, 3, 3)))
     for number, box in enumerate(ndimage.find_objects(pieces), 1):
         piece = pieces[box] == number
-        if 1 in piece.shape:  # scikit-image thins a flat piece away in 3D, not in 2D
+        if 1 in piece.shape:  # a flat piece: in 3D, scikit-image would thin it away
             axis = piece.shape.index(1)
             skeleton = np.expand_dims(skeletonize(piece.squeeze(axis)), axis)
         else:
@@ -168,8 +186,9 @@ def skeleton_recall_loss(
 ) -> Tensor:
     """Return one minus the soft recall of the tube around the true skeleton.
 
-    ``1 - (sum tube p + s) / (sum tube + s)``, sums over the whole batch, ``s`` for ``smooth``. The gradient goes
-    through the probabilities only. Too much foreground costs nothing here: use it beside Dice.
+    This is ``1 - (sum tube p + s) / (sum tube + s)`` with sums over the whole batch and ``s`` for ``smooth``.
+    The gradient goes through the probabilities only. Too much foreground costs nothing here, so add this loss
+    to Dice.
 
     Parameters
     ----------
@@ -178,47 +197,48 @@ def skeleton_recall_loss(
     mask
         True neurite voxels of the same shape, boolean or 0 and 1.
     known
-        The voxels that count, boolean, of the same shape; None: all. See :func:`skeleton_tube`.
+        Voxels that count, boolean, of the same shape; None means all voxels. See :func:`skeleton_tube`.
     radius
-        Of the tube, see :func:`skeleton_tube`.
+        Radius of the tube, see :func:`skeleton_tube`.
     smooth
-        Added to numerator and denominator.
+        Number added to numerator and denominator.
 
     Returns
     -------
     Tensor
-        A scalar in [0, 1]; 0 where the mask is empty.
+        A scalar in [0, 1]; 0 if the mask is empty.
 
     Raises
     ------
     ValueError
-        As :func:`soft_cldice_loss`.
+        See :func:`soft_cldice_loss`.
 
     Notes
     -----
-    Kirchhoff et al. 2024, arXiv:2404.03010, equation of the soft recall; theirs is its negative.
+    See the soft recall of Kirchhoff et al. 2024, arXiv:2404.03010; their loss is the negative soft recall.
     """
     if not smooth > 0:
-        raise ValueError(f"smooth is {smooth}; it must be positive")
+        raise ValueError(f"smooth must be positive, got {smooth}")
     return _skeleton_recall_loss(_probability(probability, mask, known), mask, known, radius, smooth)
 
 
 def _skeleton_recall_loss(
     probability: Tensor, mask: Tensor, known: Tensor | None, radius: int, smooth: float
 ) -> Tensor:
-    tube = skeleton_tube(mask, known=known, radius=radius).to(probability.dtype)  # lies inside what is known
+    tube = skeleton_tube(mask, known=known, radius=radius).to(probability.dtype)  # holds known voxels only
     return 1 - ((tube * probability).sum() + smooth) / (tube.sum() + smooth)
 
 
 def _probability(probability: Tensor, mask: Tensor, known: Tensor | None) -> Tensor:
-    """Return ``probability`` if it can be one for ``mask``; raise what is wrong otherwise."""
+    """Return ``probability`` after checking its shape, its range and ``known``."""
     if probability.ndim != 5 or probability.shape[1] != 1 or probability.shape != mask.shape:
         raise ValueError(
-            f"probability has shape {tuple(probability.shape)} and mask {tuple(mask.shape)}; both must be b 1 z y x"
+            "probability must be b 1 z y x and have the shape of mask, "
+            f"got {tuple(probability.shape)} and {tuple(mask.shape)}"
         )
     low, high = (value.item() for value in torch.aminmax(probability.detach()))
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"probability lies in [{low:.4g}, {high:.4g}], not in [0, 1]; are these logits? Take sigmoid")
+        raise ValueError(f"probability must be in [0, 1], got {low:.4g} to {high:.4g}: are these logits?")
     if known is not None:
         check_known_tensor(known, probability)
     return probability

@@ -1,9 +1,9 @@
-"""Distillation of a trained segmenter into another, usually a smaller one, by its probabilities.
+"""Distillation of a trained segmenter into another, usually smaller one, through its probabilities.
 
     volume ─┬─► student ─► logits (to the segmentation loss) ─┐
             └─► segmenter, frozen ─► logits ──────────────────┴─► weight x T² x KL
 
-The masks say what is a neurite, the probabilities also where the larger model is in doubt.
+Masks say which voxels are neurite. Probabilities also say where the larger model is uncertain.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ __all__ = ["SoftTargets"]
 
 
 class SoftTargets(FrozenTeacher):
-    """A frozen segmenter whose probabilities the student is asked to give, too (Hinton et al. 2015, arXiv:1503.02531).
+    """A frozen segmenter whose probabilities the student learns (Hinton et al. 2015, arXiv:1503.02531).
 
-    Given to :func:`neurokd.training.loop.train` as its distillation. With the logits of both divided by a temperature
-    T, it adds to the loss ``weight * T**2`` times the mean over voxels of KL(teacher || student), of the two outcomes
-    "neurite" and "not". So was `neurokd-tiny` made.
+    Give it to :func:`neurokd.training.loop.train` as ``distillation``. The logits of teacher and student are
+    divided by a temperature T. The mean over voxels of KL(teacher || student), for the two outcomes "neurite"
+    and "not neurite", is multiplied by ``weight * T**2`` and added to the loss. `neurokd-tiny` was made this
+    way.
 
     Parameters
     ----------
     teacher
-        Maps volumes ``b 1 z y x`` in [0, 1] to logits of that shape; any trained model will do.
+        Any trained model that maps volumes ``b 1 z y x`` in [0, 1] to logits of that shape.
     weight
-        Of the divergence, beside the segmentation loss; at least 0.
+        Weight of the divergence, relative to the segmentation loss; at least 0.
     temperature
-        T, above 0. Above 1 the voxels of which the teacher is sure count for less beside the others.
+        Temperature T, above 0. With T above 1, voxels of which the teacher is certain count less than the
+        others.
 
     Raises
     ------
     ValueError
-        If the weight is negative or the temperature not above 0.
+        If the weight is negative or the temperature is not positive.
 
     Examples
     --------
@@ -49,28 +51,30 @@ class SoftTargets(FrozenTeacher):
     """
 
     def __init__(self, teacher: nn.Module, *, weight: float = 1.0, temperature: float = 1.0) -> None:
-        if not weight >= 0 or not temperature > 0:
-            raise ValueError(f"weight is {weight} and temperature {temperature}; need weight >= 0 and temperature > 0")
-        super().__init__(teacher, nn.ModuleList())  # beside the student nothing learns
+        if not weight >= 0:
+            raise ValueError(f"weight must not be negative, got {weight}")
+        if not temperature > 0:
+            raise ValueError(f"temperature must be positive, got {temperature}")
+        super().__init__(teacher, nn.ModuleList())  # only the student learns
         self.weight, self.temperature = weight, temperature
         self.sha256 = weights_sha256(teacher)
 
     def settings(self) -> dict[str, Any]:
-        """Return what a resumed run must have alike, the teacher by the SHA-256 of its weights."""
+        """Return the settings that a resumed run must share; a SHA-256 of the weights names the teacher."""
         return {"teacher": self.sha256, "weight": self.weight, "temperature": self.temperature}
 
     def divergence(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss before its weight, from the logits of student and teacher."""
+        """Return the loss before weighting, from the logits of student and teacher."""
         ours, theirs = logits.float() / self.temperature, targets.float() / self.temperature
         soft = theirs.sigmoid()
-        # Cross-entropy minus the teacher's own entropy: zero where the two agree.
+        # KL divergence = cross-entropy minus the teacher's own entropy; it is zero if the two agree.
         entropy = F.binary_cross_entropy_with_logits(theirs, soft)
         return self.temperature**2 * (F.binary_cross_entropy_with_logits(ours, soft) - entropy)
 
     def forward(
         self, model: nn.Module, volume: Tensor, *, step: int
     ) -> tuple[Tensor, Tensor, dict[str, Tensor | float]]:
-        """Run the student and compare it with the teacher, see :class:`neurokd.training.frozen.FrozenTeacher`."""
+        """Run the student and compare it; see :meth:`neurokd.training.frozen.FrozenTeacher.forward`."""
         logits = model(volume)
         with torch.no_grad():
             targets = self.teacher(volume)

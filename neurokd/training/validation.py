@@ -1,4 +1,4 @@
-"""Validation during training: the threshold with the best mean Dice over the validation samples."""
+"""Validation during training: find the threshold with the best mean Dice over the validation samples."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["Validation"]
 
 
 class Validation:
-    """Samples on which a threshold is chosen, checked as training samples are.
+    """Validation samples, on which a threshold is chosen; they are checked like training samples.
 
     Parameters
     ----------
     samples
-        Samples with masks, at least one of them with foreground. Voxels that are not known do not count.
+        Samples with masks, at least one of them with foreground. Unknown voxels do not count.
     window
-        Size (z, y, x) of the windows in which they are segmented.
+        Size (z, y, x) of the windows in which the samples are segmented.
 
     Raises
     ------
     ValueError
-        No samples; one without mask or with arrays that cannot be used; no foreground in any of them.
+        If there are no samples, a sample has no mask or unusable arrays, or no sample has foreground.
     """
 
     def __init__(self, samples: Sequence[Sample], window: tuple[int, int, int]) -> None:
@@ -37,7 +37,8 @@ class Validation:
         checked = [annotated(sample)[2:] for sample in samples]  # the scaled images are not kept
         self.masks, self.known = zip(*checked, strict=True)
         if not any(mask.any() for mask in self.masks):
-            raise ValueError(f"validation must hold foreground, got empty masks for {[s.name for s in samples]}")
+            names = [sample.name for sample in samples]
+            raise ValueError(f"validation must have foreground, got empty masks for {names}")
 
     def __call__(self, model: nn.Module) -> tuple[float, float]:
         """Return the highest mean foreground Dice of a model, and the threshold that gives it."""

@@ -1,1 +1,1 @@
-"""Pictures of volumes, trees and training runs: ``plot_...`` return figures, ``view_...`` return viewers."""
+"""Pictures of volumes, trees and training runs: ``plot_...`` returns a figure, ``view_...`` a viewer."""

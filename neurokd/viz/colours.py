@@ -1,4 +1,4 @@
-"""The colours of everything that is drawn over a stack, the same in figures and in viewers."""
+"""The colours that figures and viewers draw over a stack."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ __all__ = ["COLOURS"]
 ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
 PURPLE, YELLOW, WHITE = "#CC79A7", "#F0E442", "#F2F2F2"
 
-VERDICTS = ("found", "missed", "invented")  # on each pixel of a prediction, where the truth is known
+# A pixel of a prediction gets one of these if the truth is known.
+VERDICTS = ("found", "missed", "invented")
 
-# White is free for the stack itself, which is grey.
+# The stack itself is grey, so white is not used here.
 COLOURS = {
     "found": GREEN, "missed": ORANGE, "invented": SKY, "mask": ORANGE, "tree": PURPLE, "root": ORANGE,
     "cursor": YELLOW,
 }  # fmt: skip
-"""Colours by what they mean: ``found``, ``missed`` and ``invented`` for a prediction whose truth is known,
-``mask`` for any other mask, ``tree``, ``root`` and ``cursor``."""
+"""Colours by meaning: ``found``, ``missed`` and ``invented`` for a prediction whose truth is known, ``mask``
+for any other mask, ``tree``, ``root`` and ``cursor``."""

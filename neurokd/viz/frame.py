@@ -1,4 +1,4 @@
-"""The coordinates of a volume on paper, and what is drawn in them: a stack, a mask, a tree, a scale bar."""
+"""One coordinate system in which a stack, its mask, its tree and a scale bar are drawn."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import PowerNorm, to_rgba
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from neurokd.data.tree import Tree
-from neurokd.data.volume import Spacing, check_spacing
+from neurokd.data.volume import Spacing, check_mask, check_spacing
 from neurokd.viz.colours import COLOURS
 
 __all__ = ["Frame"]
 
 
 def bar_length(width: float) -> float:
-    """Return the length of a scale bar: 1, 2 or 5 times a power of ten, at most a quarter of `width`."""
+    """Return the longest of 1, 2 or 5 times a power of ten that is at most a quarter of `width`."""
     step = 10.0 ** np.floor(np.log10(width / 4))
     return max(factor * step for factor in (1, 2, 5) if factor * step <= width / 4)
 
 
 class Frame:
-    """Draw a volume, and what belongs to it, in any matplotlib axes.
+    """Draw a volume and its mask, tree and scale bar in any matplotlib axes.
 
     x points to the right and y down. Lengths are in `unit`; the centre of voxel k lies at k times the
-    spacing. Each method takes a ``plane``, its axes across and down: "xy", "zy" or "xz".
+    spacing. Most methods take a ``plane``, which names the horizontal and the vertical axis: "xy", "zy" or
+    "xz".
 
     Parameters
     ----------
     shape
         Shape of the volume, ``(z, y, x)``.
     spacing
-        Voxel size ``(z, y, x)`` in µm; None counts voxels.
+        Voxel size ``(z, y, x)`` in µm; None gives lengths in voxels.
 
     Attributes
     ----------
     unit : str
-        "µm", or "voxels" where the spacing is not known.
+        "µm", or "voxels" if the spacing is None.
     lengths : tuple of float
         Size of the volume ``(z, y, x)`` in `unit`.
 
@@ -62,10 +63,10 @@ class Frame:
     def draw_volume(
         self, axes: Axes, volume: NDArray[Any], plane: str = "xy", *, gamma: float = 0.5, dimmed: bool = False
     ) -> None:
-        """Draw the maximum projection in grey; dimmed where something else goes on top.
+        """Draw the maximum projection in grey; `dimmed` makes it half transparent, for drawing over it.
 
-        The brightest 0.5 % of what is not black are cut, for a soma is far brighter than its neurites. A
-        gamma below one lifts what is dim.
+        The brightest 0.5 % of the pixels above zero are shown as white, because a soma is much brighter than
+        its neurites. A `gamma` below one brightens dim voxels.
         """
         pixels = _project(volume, plane).astype(float)
         lit = pixels[pixels > 0]
@@ -77,24 +78,26 @@ class Frame:
     def draw_mask(
         self,
         axes: Axes,
-        mask: NDArray[np.bool_],
+        mask: ArrayLike,
         plane: str = "xy",
         *,
         colour: str = COLOURS["mask"],
         opacity: float = 1.0,
     ) -> None:
-        """Draw the projection of a mask in one colour, transparent elsewhere."""
+        """Draw the projection of a mask in one colour; the background stays transparent."""
         axes.set_facecolor("black")
-        pixels = _project(mask, plane)[..., None] * np.array(to_rgba(colour, opacity))  # y x rgba
+        pixels = _project(check_mask(mask), plane)[..., None] * np.array(to_rgba(colour, opacity))  # y x rgba
         self._draw(axes, pixels, plane)
 
-    def draw_verdict(
-        self, axes: Axes, prediction: NDArray[np.bool_], truth: NDArray[np.bool_], plane: str = "xy"
-    ) -> None:
-        """Draw what a prediction found, missed and invented.
+    def draw_verdict(self, axes: Axes, prediction: ArrayLike, truth: ArrayLike, plane: str = "xy") -> None:
+        """Draw what a predicted mask found, missed and invented.
 
-        A pixel counts as found if any voxel of its column is, else as missed if any is, else as invented.
+        A pixel counts as found if any voxel of its column is found, otherwise as missed if any is missed,
+        otherwise as invented.
         """
+        truth = check_mask(truth, name="truth")
+        prediction = check_mask(prediction, shape=truth.shape, name="prediction")
+        # Later masks cover earlier ones, so "found" comes last.
         self.draw_mask(axes, prediction & ~truth, plane, colour=COLOURS["invented"])
         self.draw_mask(axes, truth & ~prediction, plane, colour=COLOURS["missed"])
         self.draw_mask(axes, truth & prediction, plane, colour=COLOURS["found"])
@@ -102,14 +105,16 @@ class Frame:
     def draw_tree(self, axes: Axes, tree: Tree, plane: str = "xy") -> None:
         """Draw the edges of a tree in purple and its root as an orange dot."""
         columns = ["xyz".index(axis) for axis in plane]
-        points = tree.xyz[:, columns] * [self.spacing["zyx".index(axis)] for axis in plane]
-        edges = LineCollection(points[tree.edges], colors=COLOURS["tree"], linewidths=1.2)
+        sizes = [self.spacing["zyx".index(axis)] for axis in plane]
+        points = tree.xyz[:, columns] * sizes  # node 2
+        segments = points[tree.edges]  # edge 2 2: both ends of each edge
+        edges = LineCollection(list(segments), colors=COLOURS["tree"], linewidths=1.2)
         axes.add_collection(edges, autolim=False)
-        root = points[tree.parent < 0].T
+        root = points[tree.parent < 0].T  # 2 root
         axes.plot(*root, "o", color=COLOURS["root"], markersize=4, scalex=False, scaley=False)
 
     def draw_scale_bar(self, axes: Axes) -> None:
-        """Draw a bar of 1, 2 or 5 times a power of ten, at most a quarter of the width."""
+        """Draw a scale bar of 1, 2 or 5 times a power of ten, at most a quarter of the width."""
         length = bar_length(self.lengths[2])
         bar = AnchoredSizeBar(
             axes.transData, length, f"{length:g} {self.unit}", loc="lower right", color="white", pad=0.3,
@@ -119,12 +124,13 @@ class Frame:
         axes.add_artist(bar)
 
     def _draw(self, axes: Axes, pixels: NDArray[Any], plane: str, **settings: Any) -> None:
-        across, down = ("zyx".index(axis) for axis in plane)
-        half_x, half_y = self.spacing[across] / 2, self.spacing[down] / 2
-        right, bottom = self.lengths[across] - half_x, self.lengths[down] - half_y
+        """Draw a projection; the edges of the image lie half a voxel outside the centres of its voxels."""
+        horizontal, vertical = ("zyx".index(axis) for axis in plane)
+        half_x, half_y = self.spacing[horizontal] / 2, self.spacing[vertical] / 2
+        right, bottom = self.lengths[horizontal] - half_x, self.lengths[vertical] - half_y
         axes.imshow(pixels, extent=(-half_x, right, bottom, -half_y), **settings)
 
 
 def _project(volume: NDArray[Any], plane: str) -> NDArray[Any]:
-    """Return the maximum along the axis that is not in `plane` (across, down), as rows x columns."""
+    """Return the maximum along the axis that is not in `plane`, with its second axis as rows."""
     return reduce(volume, f"z y x -> {plane[1]} {plane[0]}", "max")

@@ -1,1 +1,1 @@
-"""Figures that stay as they are, drawn by matplotlib: ``plot_...`` return one and show nothing."""
+"""Static figures, drawn by matplotlib. Each ``plot_...`` function returns a figure and does not show it."""

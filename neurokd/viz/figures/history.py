@@ -1,4 +1,4 @@
-"""The curves of a training run: loss and validation Dice."""
+"""Curves of the loss and the validation Dice of a training run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plot_history(records: Iterable[Mapping[str, float]], *, title: str = "") -> 
     Parameters
     ----------
     records
-        Dicts with ``step`` and ``loss`` or ``val_dice`` (or both), see
+        Dicts with ``step`` and with ``loss``, ``val_dice`` or both. See
         :class:`neurokd.training.config.TrainResult`.
     title
         Title of the figure.
@@ -29,19 +29,22 @@ def plot_history(records: Iterable[Mapping[str, float]], *, title: str = "") -> 
     Returns
     -------
     matplotlib.figure.Figure
-        Two panels, or one where only loss or only Dice was recorded.
+        Two panels, or one if only the loss or only the Dice was recorded.
 
     Raises
     ------
     ValueError
-        No record has a loss or a Dice.
+        No record contains a loss or a Dice.
     """
     records = list(records)
     loss, dice = (
-        np.array([(record["step"], record[key]) for record in records if key in record], dtype=float).T
+        np.array(
+            [(record["step"], record[key]) for record in records if key in record], dtype=float
+        ).T  # 2 record: steps and values
         for key in ("loss", "val_dice")
     )
-    kinds = ((_draw_loss, loss, "upper right"), (_draw_dice, dice, "lower right"))  # losses fall, scores rise
+    # Losses fall and scores rise, so the legends lie in corners that the curves leave free.
+    kinds = ((_draw_loss, loss, "upper right"), (_draw_dice, dice, "lower right"))
     drawn = [kind for kind in kinds if kind[1].size]
     if not drawn:
         raise ValueError(f"records must have a loss or a val_dice, got {len(records)} records with neither")
@@ -58,19 +61,20 @@ def plot_history(records: Iterable[Mapping[str, float]], *, title: str = "") -> 
 
 
 def _draw_loss(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    """Draw every value; of 40 or more also the mean over a twentieth of them (whole windows only)."""
+    """Draw every value and, for 40 or more values, a running mean over a twentieth of them."""
     axes.set_ylabel("loss")
     count = len(values) // 20
     if count < 2:
         axes.plot(steps, values, color=BLUE, linewidth=2, label="each step")
         return
     axes.plot(steps, values, color=BLUE, alpha=0.3, linewidth=1, label="each step")
+    # mode="valid" keeps only the means over whole windows.
     means = (np.convolve(curve, np.full(count, 1 / count), mode="valid") for curve in (steps, values))
     axes.plot(*means, color=BLUE, linewidth=2, label=f"mean of {count}")
 
 
 def _draw_dice(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    """Draw every value and mark the best."""
+    """Draw every value and mark the highest."""
     best = int(np.argmax(values))
     axes.plot(steps, values, color=GREEN, marker="o", markersize=3)
     axes.plot(steps[best], values[best], "o", color=ORANGE, label=f"best {values[best]:.3f}")

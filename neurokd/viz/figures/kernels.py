@@ -1,4 +1,4 @@
-"""The kernels of a patch embedding, slice by slice."""
+"""Figure of the kernels of a patch embedding, slice by slice."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ __all__ = ["plot_kernels"]
 
 
 def plot_kernels(weight: Any, *, channels: Sequence[int] | None = None) -> Figure:
-    """Draw an inflated patch embedding slice by slice: one row a channel, one column a depth.
+    """Draw an inflated patch embedding slice by slice: one row per channel, one column per slice.
 
     Parameters
     ----------
     weight
         Array or tensor ``dim 1 z y x`` (or ``dim z y x``), as in ``conv.weight``.
     channels
-        Channels to show; None takes the six of largest norm.
+        Channels to show; None takes the six with the largest norm.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel a channel and depth, and a colour bar; white is zero.
+        One panel per channel and slice, and a colour bar; white is zero.
 
     Raises
     ------
     ValueError
-        `weight` is no such kernel, or does not have one of the `channels`.
+        `weight` has another shape, or one of the `channels` does not exist.
     """
     weight = np.asarray(weight.detach().cpu().float() if hasattr(weight, "detach") else weight, dtype=float)
     if weight.ndim not in (4, 5) or (weight.ndim == 5 and weight.shape[1] != 1):

@@ -1,4 +1,4 @@
-"""Curves that grow while a training run goes on, in a notebook."""
+"""Curves that grow in a notebook while a training run goes on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["LivePlot"]
 
 
 class LivePlot:
-    """Redraw the loss and the validation Dice as the records of a run come in.
+    """Redraw the loss and the validation Dice during a training run.
 
-    Give it to :func:`neurokd.training.loop.train` as ``callback``. The figure is replaced in place, and a
-    saved notebook holds its last state.
+    Pass it to :func:`neurokd.training.loop.train` as ``callback``. Each new figure replaces the old one in
+    the notebook, and a saved notebook keeps the last one.
 
     Parameters
     ----------
     every
-        Redraw after this many records, and after every validation.
+        Number of records between two drawings. Every validation also redraws.
 
     Raises
     ------
@@ -34,13 +34,13 @@ class LivePlot:
         self._display: Any = None
 
     def __call__(self, record: dict[str, float]) -> None:
-        """Take one record of the history."""
+        """Add one record, and redraw if it is time."""
         self.records.append(record)
         if len(self.records) % self.every == 0 or "val_dice" in record:
             self.draw()
 
     def draw(self) -> None:
-        """Draw all records, in the place of the figure drawn before."""
+        """Draw all records and replace the figure drawn before."""
         import matplotlib.pyplot as plt
         from IPython.display import display
 
@@ -49,4 +49,4 @@ class LivePlot:
             self._display = display(figure, display_id=True)
         else:
             self._display.update(figure)
-        plt.close(figure)  # or the notebook would show it once more at the end of the cell
+        plt.close(figure)  # otherwise the notebook would show it again at the end of the cell

@@ -1,6 +1,6 @@
-"""Maximum projections of a stack: alone, under a mask and a tree, or beside the truth.
+"""Figures of maximum projections: of a stack with its mask and tree, or of a prediction beside the truth.
 
-Lengths are in µm where the spacing is known, else in voxels. Stacks are grey, with a gamma below one because
+Lengths are in µm if the spacing is known, otherwise in voxels. Stacks are grey. Gamma is below one because
 neurites are much dimmer than the soma.
 
     plot_comparison:   | stack | truth | found / missed / invented | trace |
@@ -24,7 +24,7 @@ from neurokd.viz.frame import Frame
 
 __all__ = ["plot_comparison", "plot_projections"]
 
-_PAD = 20  # points between panel and title of a comparison: the legend's line
+_PAD = 20  # points between panel and title of a comparison; the legend fits in between
 
 
 def plot_projections(
@@ -48,23 +48,23 @@ def plot_projections(
     tree
         Tree in voxels of `volume`, or None.
     spacing
-        Voxel size ``(z, y, x)`` in µm; None counts voxels.
+        Voxel size ``(z, y, x)`` in µm; None gives lengths in voxels.
     orthogonal
-        Show z-y and x-z beside x-y.
+        Whether to show the projections z-y and x-z beside x-y.
     gamma
-        Exponent of the display; below one lifts what is dim.
+        Exponent of the display; a value below one brightens dim voxels.
     title
         Title of the figure.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel, or three around an empty corner; axes in µm or voxels.
+        One panel, or three panels and an empty corner; axes in µm or voxels.
 
     Raises
     ------
     ValueError
-        The volume is not a volume, or the mask has another shape or more than two values.
+        `volume` is not a valid volume, or `mask` has another shape or more than two values.
     """
     volume, masks = _checked(volume, mask=mask)
     frame = Frame(volume.shape, spacing)
@@ -102,41 +102,42 @@ def plot_comparison(
     truth_name: str = "truth",
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """Draw a row of projections along z: the stack, the truth, the prediction against it, and the trace.
+    """Draw a row of projections along z: the stack, the truth, the prediction and the trace.
 
-    A pixel of the third panel counts as found if any voxel of its column is found, else as missed or
-    invented. So a rim one voxel off, above or below a neurite, does not hide that the neurite was found.
-    Scores belong in a table.
+    If the truth is known, the colours of the third panel show what the prediction found, missed and invented.
+    A pixel counts as found if any voxel of its column is found, otherwise as missed or invented. An error of
+    one voxel above or below a neurite therefore does not hide that the neurite was found. Scores are not
+    shown; put them in a table.
 
     Parameters
     ----------
     volume
         Intensities ``z y x``.
     truth, prediction
-        Boolean ``z y x``, or None, which leaves the panel out. Without `truth` the prediction is white.
+        Boolean ``z y x``; None leaves the panel out. Without `truth` the prediction is white.
     tree
-        The trace, in voxels of `volume`.
+        The trace in voxels of `volume`; None leaves the panel out.
     spacing
-        Voxel size ``(z, y, x)`` in µm, for the scale bar; None counts voxels.
+        Voxel size ``(z, y, x)`` in µm, for the scale bar; None gives its length in voxels.
     gamma
-        Exponent of the display; below one lifts what is dim.
+        Exponent of the display; a value below one brightens dim voxels.
     title
-        Text beside the row.
+        Text to the left of the row.
     truth_name
-        Name of the truth, such as "automatic trace".
+        Title of the panel of the truth, such as "automatic trace".
     figure
-        Figure to draw in; give a subfigure for each row to stack rows. None makes a new figure.
+        Figure to draw in; None makes a new one. To draw several rows, pass a subfigure for each.
 
     Returns
     -------
     matplotlib.figure.Figure or SubFigure
-        `figure`, or a new one; one panel for each thing given.
+        `figure` or a new figure, with one panel for each argument given.
 
     Raises
     ------
     ValueError
-        The volume is not a volume, or a mask has another shape or more than two values (a probability:
-        threshold it).
+        `volume` is not a valid volume, or a mask has another shape or more than two values. Cut a probability
+        at a threshold first.
     """
     volume, masks = _checked(volume, truth=truth, prediction=prediction)
     frame = Frame(volume.shape, spacing)
@@ -148,8 +149,8 @@ def plot_comparison(
 
     judged = len(masks) == 2
     for name, axes in panels.items():
-        # Anchored to the top, where titles and legend are: with square panels matplotlib's layout would else
-        # need several rounds to make room for them, and does two.
+        # Panels are anchored to the top, beside titles and legend. Otherwise matplotlib's layout would need
+        # several rounds to make room above square panels, but it does only two.
         axes.set(xticks=[], yticks=[], anchor="N")
         axes.set_title(truth_name if name == "truth" else name, pad=_PAD if judged else None)
     frame.draw_volume(panels["stack"], volume, gamma=gamma)
@@ -176,13 +177,16 @@ def _name_verdicts(axes: Axes) -> None:
     )  # fmt: skip
 
 
-def _checked(volume: ArrayLike, **masks: ArrayLike | None) -> tuple[NDArray[Any], dict[str, NDArray[np.bool_]]]:
-    """Return the checked volume and those masks that are given."""
+def _checked(
+    volume: ArrayLike,
+    **masks: ArrayLike | None,
+) -> tuple[NDArray[Any], dict[str, NDArray[np.bool_]]]:
+    """Return the checked volume and the checked masks that are not None."""
     volume = check_volume(volume)
     given = {name: mask for name, mask in masks.items() if mask is not None}
     return volume, {name: check_mask(mask, shape=volume.shape, name=name) for name, mask in given.items()}
 
 
-def _size(across: float, down: float, *, width: float) -> tuple[float, float]:
-    """Return the inches of a figure with room for titles and labels, not taller than twice its width."""
-    return width, min(2 * width, width * down / across + 0.6)
+def _size(horizontal: float, vertical: float, *, width: float) -> tuple[float, float]:
+    """Return the width and height of a figure in inches; its height is at most twice its width."""
+    return width, min(2 * width, width * vertical / horizontal + 0.6)  # 0.6 for title and labels

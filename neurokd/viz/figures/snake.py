@@ -1,4 +1,4 @@
-"""Tubes of kernel taps in the volume that they look at: in space, and on its three projections.
+"""Figure of tubes of kernel taps over a volume, in space and on three projections.
 
 The panels, from left to right::
 
@@ -24,7 +24,8 @@ from neurokd.viz.frame import Frame
 
 __all__ = ["plot_snake"]
 
-# Tubes differ in colour, width and line: a later tube leaves the rim of the one below it in sight.
+# Tubes differ in colour, line style and width. Later tubes are thinner, so the tubes below stay visible.
+# Each style is (colour, line style, width in points).
 _STYLES = [(ORANGE, "-", 4.5), (SKY, "-", 2.0), (GREEN, "--", 1.5), (PURPLE, ":", 1.5)]
 
 
@@ -44,14 +45,15 @@ def plot_snake(
     volume
         Intensities ``z y x``.
     tubes
-        Up to four tubes by name: the places of the taps ``k 3`` as (z, y, x) in voxels of `volume`, see
-        :func:`neurokd.models.snake.snake_coordinates`. A black ring marks the middle of each tube.
+        One to four tubes by name. Each is an array ``k 3`` with the coordinates (z, y, x) of its taps in
+        voxels of `volume`. See :func:`neurokd.models.snake.snake_coordinates`. A ring with a black rim marks
+        the middle of each tube.
     spacing
-        Voxel size ``(z, y, x)`` in µm; None counts voxels.
+        Voxel size ``(z, y, x)`` in µm; None gives lengths in voxels.
     brightest
-        Share of the voxels that is drawn in space, above 0 and at most 1.
+        Share of the voxels, the brightest ones, that is drawn in space; above 0 and at most 1.
     gamma
-        Exponent of the display; below one lifts what is dim.
+        Exponent of the display; a value below one brightens dim voxels.
     title
         Title of the figure.
 
@@ -63,7 +65,8 @@ def plot_snake(
     Raises
     ------
     ValueError
-        There is no volume, no tube or more than four, taps are not ``k 3``, or `brightest` is out of range.
+        `volume` is not a valid volume, `tubes` holds none or more than four, the taps of a tube are not
+        ``k 3``, or `brightest` is out of range.
 
     Examples
     --------
@@ -73,7 +76,7 @@ def plot_snake(
     """
     volume = check_volume(volume)
     if not 1 <= len(tubes) <= len(_STYLES):
-        raise ValueError(f"tubes must be 1 to {len(_STYLES)}, got {len(tubes)}")
+        raise ValueError(f"tubes must hold 1 to {len(_STYLES)} tubes, got {len(tubes)}")
     if not 0 < brightest <= 1:
         raise ValueError(f"brightest must be above 0 and at most 1, got {brightest}")
     frame = Frame(volume.shape, spacing)
@@ -91,26 +94,28 @@ def plot_snake(
         for shown, axes in panels.items():
             order = ["zyx".index(axis) for axis in ("xyz" if shown == "space" else shown)]
             _tube(axes, taps[:, order], style, name)
-    figure.legend(*panels["xy"].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    handles = panels["xy"].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(title)
     return figure
 
 
 def _places(taps: Any) -> NDArray[np.float64]:
-    """Return checked places of taps as an array ``k 3``."""
+    """Return the checked coordinates of taps as an array ``k 3``."""
     taps = np.asarray(taps.detach().cpu() if hasattr(taps, "detach") else taps, dtype=float)
     if taps.ndim != 2 or taps.shape[1] != 3 or not len(taps):
-        raise ValueError(f"a tube must be k 3, the (z, y, x) of its taps, got shape {taps.shape}")
+        raise ValueError(f"a tube must be an array k 3, the (z, y, x) of its taps, got shape {taps.shape}")
     return taps
 
 
 def _cloud(axes: Any, frame: Frame, volume: NDArray[Any], brightest: float, gamma: float) -> None:
-    """Draw the brightest voxels as dots in equal scale on all axes, darker where brighter."""
+    """Draw the brightest voxels as dots, the brighter the darker, with the same scale on all axes."""
     count = max(1, round(brightest * volume.size))
     order = np.argsort(volume, axis=None, kind="stable")[-count:]
     bright = volume.ravel()[order].astype(float)
     norm = PowerNorm(gamma, vmin=min(0.0, bright.min()), vmax=bright.max() or 1.0)
-    z, y, x = (index * size for index, size in zip(np.unravel_index(order, volume.shape), frame.spacing, strict=True))
+    indices = np.unravel_index(order, volume.shape)
+    z, y, x = (index * size for index, size in zip(indices, frame.spacing, strict=True))
     axes.scatter(x, y, z, c=bright, cmap="gray_r", norm=norm, s=14, alpha=0.3, linewidths=0)
     depth, height, width = frame.lengths
     axes.set(xlim=(0, width), ylim=(height, 0), zlim=(0, depth))
@@ -125,6 +130,7 @@ def _tube(axes: Axes, taps: NDArray[np.float64], style: tuple[str, str, float], 
     """Draw one tube and a ring around its middle."""
     colour, line, linewidth = style
     axes.plot(*taps.T, color=colour, linestyle=line, linewidth=linewidth, label=name)
-    middle = taps[(len(taps) - 1) // 2 : len(taps) // 2 + 1].mean(0, keepdims=True)
-    axes.plot(*middle.T, "o", markersize=7, markerfacecolor="none", markeredgecolor="black", markeredgewidth=2)
-    axes.plot(*middle.T, "o", markersize=6, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1)
+    # With an even number of taps, the middle is the mean of the two middle taps.
+    middle = taps[(len(taps) - 1) // 2 : len(taps) // 2 + 1].mean(0, keepdims=True).T  # axis 1
+    axes.plot(*middle, "o", markersize=7, markerfacecolor="none", markeredgecolor="black", markeredgewidth=2)
+    axes.plot(*middle, "o", markersize=6, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1)

@@ -1,6 +1,8 @@
-"""The pixels of a viewer: colours over grey, text, legend and scale bar, and the PNG file of it all.
+"""The pixels of a viewer: colours over grey, text, legend and scale bar::
 
-codes (grey) + labels (what is on top) --paint--> RGB --png--> bytes
+    codes (grey) + labels (overlay) --paint--> RGB --png--> bytes
+
+Codes and labels are arrays of the same shape.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from einops import repeat
 from matplotlib import font_manager
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
@@ -19,16 +22,17 @@ from neurokd.viz.colours import COLOURS
 
 __all__ = ["NUMBER", "Paper", "grey_ramp", "judge", "paint", "png"]
 
-# The number of what a pixel shows on top of the image; the image itself is 0.
+# Label of a pixel for each name of a colour. Label 0 shows the image alone.
 NUMBER = {name: number for number, name in enumerate(COLOURS, 1)}
-_TEXT, _LINE = 12, 16  # size of the text and height of a line of it, pixels
+_TEXT, _LINE = 12, 16  # size of the text and height of a line in pixels
 
 
 def grey_ramp(levels: NDArray[Any], projection: NDArray[np.uint8], *, gamma: float) -> NDArray[np.float64]:
-    """Return the grey in [0, 1] of each code (256,), black at zero or the least level, white at the brightest.
+    """Return the grey (256,) of each code, from 0 (black) to 1 (white).
 
-    The brightest 0.5 % of what is not black in the projection ``y x`` are cut, as in
-    :meth:`Frame.draw_volume`, for a soma is far brighter than its neurites.
+    Black is zero or the lowest level, whichever is lower. The brightest 0.5 % of the pixels above zero in the
+    projection ``y x`` are white, as in :meth:`neurokd.viz.frame.Frame.draw_volume`, because a soma is much
+    brighter than its neurites.
     """
     if not gamma > 0:
         raise ValueError(f"gamma must be above 0, got {gamma}")
@@ -42,10 +46,12 @@ def grey_ramp(levels: NDArray[Any], projection: NDArray[np.uint8], *, gamma: flo
 def paint(
     codes: NDArray[np.uint8], labels: NDArray[np.uint8], ramp: NDArray[np.float64], *, opacity: float
 ) -> NDArray[np.uint8]:
-    """Return pixels ``y x 3``: the grey of each code, under the colour of each label."""
-    table = np.repeat(ramp[None, :, None], 1 + len(COLOURS), axis=0) * np.ones(3)
+    """Return pixels ``y x 3``: the grey of each code, covered by the colour of its label."""
+    # One table holds the colour of every pair of a label and a code, so painting is a look-up.
+    table = repeat(ramp, "code -> label code rgb", label=1 + len(COLOURS), rgb=3).copy()
     for name, number in NUMBER.items():
         share = 0.6 if name == "cursor" else opacity
+        # Blend the grey with the colour.
         table[number] = (1 - share) * table[number] + share * np.array(to_rgb(COLOURS[name]))
     table = np.rint(255 * table).astype(np.uint8).reshape(-1, 3)  # (label code) 3
     return table.take(labels.astype(np.intp) * 256 + codes, axis=0)
@@ -54,15 +60,15 @@ def paint(
 def judge(
     predicted: NDArray[np.bool_], truth: NDArray[np.bool_] | None, found: NDArray[np.bool_] | None
 ) -> NDArray[np.uint8]:
-    """Return the label of each pixel of a projection: found, missed, invented, or nothing.
+    """Label each pixel of a projection as found, missed, invented or background.
 
-    A pixel counts as found if any voxel of its column is, else as missed if any is, else as invented.
+    A pixel counts as found if any voxel of its column is found, otherwise as missed if any is missed,
+    otherwise as invented. Without a truth, a predicted pixel gets the label of a mask.
 
     Parameters
     ----------
     predicted, truth, found
-        Boolean ``y x``: any voxel of the column is predicted, is true, is both. Without a truth the
-        prediction is a mask.
+        Boolean ``y x``: whether any voxel of the column is predicted, is true, or is both.
     """
     if truth is None or found is None:
         return np.where(predicted, np.uint8(NUMBER["mask"]), np.uint8(0))
@@ -73,21 +79,22 @@ def judge(
 
 
 class Paper:
-    """Draw on a white sheet what does not change: names of axes, legend, scale bar.
+    """Draw the parts of a picture that do not change: labels, legend and scale bar on white.
 
     Parameters
     ----------
     width, height
-        Size in pixels, without the lines of the legend, which are added below.
+        Size in pixels without the legend, which is added below.
     entries
-        Text of the legend for each name of a colour.
+        Texts of the legend by name of the colour.
     bar
-        Length of the scale bar in pixels, and its text.
+        Length of the scale bar in pixels and its text.
     """
 
     def __init__(self, width: int, height: int, entries: Mapping[str, str], bar: tuple[float, str]) -> None:
         font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), _TEXT)
         items = [(bar[0], bar[1], None), *((_TEXT, text, name) for name, text in entries.items())]
+        # Place the entries from left to right, and start a new line where one does not fit.
         places, left, line = [], 8.0, 0
         for size, text, _ in items:
             needed = size + 6 + font.getlength(text)
@@ -99,15 +106,17 @@ class Paper:
         self._draw, self.font = ImageDraw.Draw(self._image), font
         for (left, top), (size, text, name) in zip(places, items, strict=True):
             middle = top + _LINE // 2
-            half = 2 if name in (None, "tree") else 5
-            fill, edge = ("black", None) if name is None else (COLOURS[name], None if name == "tree" else "#646464")
-            self._draw.rectangle((left, middle - half, left + size, middle + half - 1), fill=fill, outline=edge)
+            is_line = name in (None, "tree")  # the scale bar and the tree are lines, all others are squares
+            half = 2 if is_line else 5
+            box = (left, middle - half, left + size, middle + half - 1)
+            fill = "black" if name is None else COLOURS[name]
+            self._draw.rectangle(box, fill=fill, outline=None if is_line else "#646464")
             self.write(left + size + 6, middle, text, anchor="lm")
 
     def write(self, x: float, y: float, text: str, *, anchor: str = "mm", most: float = np.inf) -> None:
-        """Write black text and cut it where it is longer than `most` pixels.
+        """Write black text, shortened to at most `most` pixels.
 
-        `anchor` is Pillow's: "mm" centres the text on the place, "lm" begins it there.
+        `anchor` has the meaning that Pillow gives it: "mm" centres the text on (x, y), "lm" starts it there.
         """
         whole = text
         while len(text) > 1 and self.font.getlength(text) > most:
@@ -116,7 +125,7 @@ class Paper:
         self._draw.text((x, y), text, fill="black", font=self.font, anchor=anchor)
 
     def paste(self, left: int, top: int, pixels: NDArray[np.uint8]) -> None:
-        """Put pixels ``y x 3`` onto the sheet."""
+        """Place pixels ``y x 3`` onto the sheet."""
         self._image.paste(Image.fromarray(pixels), (left, top))
 
     def pixels(self) -> NDArray[np.uint8]:
@@ -125,7 +134,7 @@ class Paper:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return the PNG file of pixels ``y x 3``, packed lightly for speed."""
+    """Return pixels ``y x 3`` as a PNG file, with low compression for speed."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Slices of a volume, leafed through as a teacher sees them."""
+"""Viewer of the slices of a volume and the tokens that a teacher gives for them."""
 
 from __future__ import annotations
 
@@ -28,45 +28,46 @@ def view_features(
     gamma: float = 0.5,
     width: int = 640,
 ) -> Viewer:
-    """Show slices of a volume as a 2D teacher sees them; click to see which tokens are like the one there.
+    """Show slices of a volume and a 2D teacher's tokens; click to see which tokens resemble the one there.
 
-    The colours are the first three principal components of the tokens of eight slices, the same for every
-    slice. Tokens differ mostly by position, so the tokens of a black image are subtracted first. The
-    attention is that of the class token; without a class token there is no such panel. A new slice takes two
-    passes through the teacher; the last 32 are kept.
+    The colours are the first three principal components of the tokens of eight slices. All slices share these
+    components. Tokens differ mostly by position, so the tokens of a black image are subtracted first. The
+    attention panel shows the attention of the class token. A teacher without a class token has no such panel.
+    A new slice needs two passes through the teacher; the results for the last 32 slices are kept.
 
     Parameters
     ----------
     teacher
         A 2D teacher, see :func:`neurokd.models.teacher.load_teacher`.
     volume
-        Intensities ``z y x``, not constant; scaled as in training.
+        Intensities ``z y x``, not constant. They are scaled as in training.
     block
         Number of the block whose tokens are shown, from 0; None takes the middle one.
     magnification
         Magnification of the slice, see :meth:`neurokd.models.teacher.Teacher.feature_maps`.
     slab
-        First thickness of the slab of which the teacher sees the maximum, in slices, at least 1.
+        Initial thickness of the slab in slices, at least 1. The teacher sees the maximum of the slab.
     spacing
-        Voxel size ``(z, y, x)`` in µm; None counts voxels.
+        Voxel size ``(z, y, x)`` in µm; None gives lengths in voxels.
     gamma
-        Exponent of the display, > 0; below one lifts what is dim. The teacher does not see it.
+        Exponent of the display, > 0; a value below one brightens dim voxels. The input of
+        the teacher does not depend on it.
     width
         Width of the picture in pixels, at least 100.
 
     Returns
     -------
     Viewer
-        A widget; as the last expression of a cell it is shown. ``controls`` holds its controls by name: z, y,
-        x, slab, and head where there is attention.
+        A widget, shown if it is the last expression of a cell. ``controls`` holds its controls by name: z, y,
+        x, slab, and head if there is an attention panel.
 
     Raises
     ------
     ValueError
-        The volume is no volume or is constant, the teacher does not have the block, or a setting is out of
-        range.
+        `volume` is not a valid volume or is constant, the teacher does not have the block, or a setting is
+        out of range.
     ImportError
-        ipywidgets are not installed; they come with ``neurokd[notebooks]``.
+        ipywidgets is not installed; ``neurokd[notebooks]`` installs it.
 
     Examples
     --------
@@ -75,14 +76,15 @@ def view_features(
     from neurokd.viz.viewers.widget import Viewer, choice, cursor_sliders, place_text, slab_slider
 
     views = TokenViews(
-        teacher, volume, block=block, magnification=magnification, slab=slab, spacing=spacing, gamma=gamma, width=width
-    )
+        teacher, volume, block=block, magnification=magnification, slab=slab, spacing=spacing, gamma=gamma,
+        width=width,
+    )  # fmt: skip
     controls = {
         **cursor_sliders(views.shape, views.brightest),
         "slab": slab_slider(slab, views.shape["z"]),
     }
     for name in ("z", "slab"):
-        controls[name].continuous_update = False  # each value costs passes through the teacher
+        controls[name].continuous_update = False  # each new value needs passes through the teacher
     if views.heads:
         heads = [("mean of all", -1), *((str(head), head) for head in range(views.heads))]
         controls["head"] = choice("head", heads)

@@ -1,7 +1,8 @@
-"""Any matplotlib figure with controls below it.
+"""Viewer of any matplotlib figure with controls below it.
 
-ipywidgets' own ``interactive`` sends its figure through an output widget. There errors pass unseen, and
-programs that execute notebooks sometimes wait for ever. Here the figure is a picture, as in all viewers.
+The function ``interactive`` of ipywidgets sends its figure through an output widget. An output widget hides
+errors, and programs that execute notebooks sometimes wait for it for ever. Here the figure is a picture, as
+in all viewers.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ __all__ = ["view_figure"]
 
 
 def view_figure(draw: Callable[..., Figure], **controls: Any) -> Viewer:
-    """Show a figure that is drawn again whenever one of its controls changes.
+    """Show a figure that is drawn again when a control changes.
 
     Parameters
     ----------
     draw
-        Function that takes the values of the controls by name and returns a figure, which is closed once it
-        is shown.
+        Function that takes the values of the controls by name and returns a figure. The figure is closed
+        after it is shown.
     controls
-        An ipywidget with a value for each argument. With ``continuous_update=False`` it draws when it is let
-        go. Without a description it is labelled with the argument's name.
+        One ipywidget with a value for each argument of `draw`. A widget with ``continuous_update=False``
+        redraws when the mouse is released. A widget without a description gets the argument's name.
 
     Returns
     -------
     Viewer
-        A widget; as the last expression of a cell it is shown.
+        A widget, shown if it is the last expression of a cell.
 
     Raises
     ------
     ImportError
-        ipywidgets are not installed; they come with ``neurokd[notebooks]``.
+        ipywidgets is not installed; ``neurokd[notebooks]`` installs it.
 
     Examples
     --------
@@ -61,5 +62,6 @@ def view_figure(draw: Callable[..., Figure], **controls: Any) -> Viewer:
         control.description = control.description or name.replace("_", " ")
     longest = max((len(control.description) for control in controls.values()), default=0)
     for control in controls.values():
-        control.style.description_width = f"max(80px, {longest}ch)"  # none is cut, all are aligned
+        # No description is cut, and all controls are aligned.
+        control.style.description_width = f"max(80px, {longest}ch)"
     return Viewer(picture, controls)

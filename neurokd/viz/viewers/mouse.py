@@ -1,8 +1,8 @@
-"""The place of a click or a drag on a picture in a notebook.
+"""Widget that reports clicks and drags on a picture in a notebook.
 
-ipywidgets report no clicks on an image. This widget shows nothing; it stands in the same box as an
-``ipywidgets.Image`` and reports where that image is touched. The picture stays an ordinary Image, so that it
-is shown where anywidget is missing.
+An ``ipywidgets.Image`` does not report clicks. This widget is invisible, lies in the same box as an image and
+reports where the mouse touches that image. The picture remains an ordinary image, so it is also shown without
+anywidget.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ __all__ = ["Mouse"]
 
 
 class Mouse(anywidget.AnyWidget):
-    """Report clicks and drags on the first image of the box that this widget stands in.
+    """Report clicks and drags on the first image in the box that contains this widget.
 
     Attributes
     ----------
     drag
-        (stroke, x0, y0, x, y): a new number each time the button goes down, the place where it went down, and
-        the place of the mouse now. Places are pixels of the picture, whatever size it is shown in. All five
-        are sent every time, since a busy kernel skips messages.
+        Five numbers (stroke, x0, y0, x, y). ``stroke`` is a new number for each press of the button, (x0, y0)
+        is the place of the press and (x, y) the present place of the mouse. Places are in pixels of the
+        picture, independent of its size on the screen. Every message has all five numbers, because a busy
+        kernel skips messages.
     """
 
     _esm = """
@@ -49,7 +50,7 @@ class Mouse(anywidget.AnyWidget):
       const move = (event) => { if (start) tell(event); };
       const up = () => { start = null; };
       const listeners = { pointerdown: down, pointermove: move, pointerup: up, pointercancel: up };
-      // The image may come into the page after this widget.
+      // The image may be added to the page after this widget.
       const timer = setInterval(() => {
         const box = el.closest(".widget-vbox");
         image = box && box.querySelector("img");

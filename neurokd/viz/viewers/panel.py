@@ -1,4 +1,4 @@
-"""One plane of a volume in a picture: its pixels, the voxel at each pixel, and the label of each pixel."""
+"""One plane of a volume in a picture: where it lies, and which voxel and which label each pixel has."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurokd.viz.viewers.canvas import NUMBER, judge
-from neurokd.viz.viewers.slabs import Axis, Slabs, resample
+from neurokd.viz.viewers.slabs import Slabs, resample
 
-__all__ = ["ALONG", "Overlay", "Panel", "around", "locate"]
+__all__ = ["NORMALS", "Overlay", "Panel", "locate", "slab_range"]
 
-ALONG: dict[str, Axis] = {"xy": "z", "zy": "x", "xz": "y"}  # the axis that each plane is seen along
-_GAP = 6  # pixels of the cross left out around the cursor, so that what it points at stays in sight
+NORMALS: dict[str, str] = {"xy": "z", "zy": "x", "xz": "y"}  # the axis perpendicular to each plane
+_GAP = 6  # pixels between the cursor and each arm of the cross, so that the voxel stays visible
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Hold where one plane lies in the picture.
+    """Describe where one plane lies in the picture.
 
     Parameters
     ----------
     plane
-        Axes of the plane, across and down: "xy", "zy" or "xz".
+        Horizontal and vertical axis of the plane: "xy", "zy" or "xz".
     top, left, rows, columns
         Place and size in pixels.
     voxels
-        Size of the volume across and down.
+        Size of the volume along the horizontal and the vertical axis.
     """
 
     plane: str
@@ -40,13 +40,13 @@ class Panel:
     voxels: tuple[int, int]
 
     @property
-    def along(self) -> Axis:
-        """The axis that the plane is seen along."""
-        return ALONG[self.plane]
+    def normal(self) -> str:
+        """The axis perpendicular to the plane."""
+        return NORMALS[self.plane]
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Number of rows and of columns."""
         return self.rows, self.columns
 
     @property
@@ -54,53 +54,59 @@ class Panel:
         """The pixels of the panel in the picture."""
         return slice(self.top, self.top + self.rows), slice(self.left, self.left + self.columns)
 
-    def pixels(self, across: NDArray[np.float64], down: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return columns and rows of coordinates in voxels, from the corner of the panel and not rounded."""
-        return (across + 0.5) * self.columns / self.voxels[0], (down + 0.5) * self.rows / self.voxels[1]
+    def pixels(
+        self, horizontal: NDArray[np.float64], vertical: NDArray[np.float64]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the unrounded columns and rows, within the panel, of coordinates in voxels."""
+        # The centre of voxel 0 lies half a voxel from the corner of the panel.
+        columns = (horizontal + 0.5) * self.columns / self.voxels[0]
+        return columns, (vertical + 0.5) * self.rows / self.voxels[1]
 
-    def mark_cursor(self, labels: NDArray[np.uint8], cursor: Mapping[Axis, int]) -> None:
+    def mark_cursor(self, labels: NDArray[np.uint8], cursor: Mapping[str, int]) -> None:
         """Label a cross around the cursor, in place."""
-        column, row = (int(at) for at in self.pixels(*(np.float64(cursor[axis]) for axis in self.plane)))
-        for line, at in ((labels[row], column), (labels[:, column], row)):
-            line[: max(0, at - _GAP)] = line[at + _GAP + 1 :] = NUMBER["cursor"]
+        place = self.pixels(*(np.float64(cursor[axis]) for axis in self.plane))
+        column, row = (int(pixel) for pixel in place)
+        for line, centre in ((labels[row], column), (labels[:, column], row)):
+            line[: max(0, centre - _GAP)] = line[centre + _GAP + 1 :] = NUMBER["cursor"]
 
 
 class Overlay:
-    """Label what is marked on a volume, and whether it is true.
+    """Label the marked voxels of a volume and, if the truth is known, whether they are right.
 
     Parameters
     ----------
     cut
-        Codes to be cut at a level; a mask holds 0 and 1 and is cut at 0.
+        Codes that are cut at a level. A mask has the codes 0 and 1 and is cut at 0.
     truth
-        Boolean, or None where it is not known.
+        Boolean volume, or None if the truth is not known.
     """
 
     def __init__(self, cut: Slabs, truth: Slabs | None) -> None:
         self._cut, self._truth = cut, truth
+        # Codes inside the truth, 0 elsewhere: above a level they are the voxels that are found.
         self._inside = truth and Slabs(cut.codes * truth.codes)
 
     def labels(self, panel: Panel, low: int, high: int, level: int) -> NDArray[np.uint8]:
         """Return the label of each pixel of a panel that shows slices `low` to `high` - 1."""
 
         def seen(slabs: Slabs) -> NDArray[Any]:
-            return resample(slabs.project(panel.along, low, high), panel.size)
+            return resample(slabs.project(panel.normal, low, high), panel.size)
 
         if self._truth is None or self._inside is None:
             return judge(seen(self._cut) > level, None, None)
         return judge(seen(self._cut) > level, seen(self._truth), seen(self._inside) > level)
 
 
-def locate(panels: Iterable[Panel], column: float, row: float) -> dict[Axis, int]:
-    """Return the two coordinates of a place in the picture, in voxels; none of them beside the panels."""
+def locate(panels: Iterable[Panel], column: float, row: float) -> dict[str, int]:
+    """Return the two voxel coordinates of a place in the picture, by axis; nothing outside the panels."""
     for panel in panels:
-        across, down = column - panel.left, row - panel.top
-        if 0 <= down < panel.rows and 0 <= across < panel.columns:
-            ways = zip(panel.plane, (across, down), (panel.columns, panel.rows), panel.voxels, strict=True)
-            return {axis: int(at) * voxels // count for axis, at, count, voxels in ways}
+        x, y = column - panel.left, row - panel.top
+        if 0 <= y < panel.rows and 0 <= x < panel.columns:
+            axes = zip(panel.plane, (x, y), (panel.columns, panel.rows), panel.voxels, strict=True)
+            return {axis: int(pixel) * voxels // count for axis, pixel, count, voxels in axes}
     return {}
 
 
-def around(at: int, slab: int, size: int) -> tuple[int, int]:
-    """Return the range of `slab` slices around `at`, first and one after the last, within `size` slices."""
-    return max(0, at - (slab - 1) // 2), min(size, at + slab // 2 + 1)
+def slab_range(centre: int, slab: int, size: int) -> tuple[int, int]:
+    """Return the first and one after the last of `slab` slices around `centre`, clipped to `size` slices."""
+    return max(0, centre - (slab - 1) // 2), min(size, centre + slab // 2 + 1)

@@ -1,14 +1,16 @@
-"""Three orthogonal planes of a volume as one picture, drawn in a few milliseconds for any cursor.
+"""Three orthogonal planes of a volume in one picture, drawn in a few milliseconds::
 
-x              z
-┌────────┐      ┌─────┐
-y│   xy   │     y│ zy  │     all in one scale (pixels a µm): a voxel that is longer in z looks longer
-└────────┘      └─────┘
-x
-┌────────┐
-z│   xz   │                  the cross marks the cursor in all three
-└────────┘
-▬ 10 µm  ■ mask  ▬ tree
+         x             z
+     ┌────────┐     ┌─────┐
+    y│   xy   │    y│ zy  │     the cross in each plane marks the cursor
+     └────────┘     └─────┘
+         x
+     ┌────────┐
+    z│   xz   │
+     └────────┘
+    ▬ 10 µm  ■ mask  ▬ tree
+
+All planes have the same scale in pixels per µm, so a voxel that is longer in z looks longer.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from neurokd.data.volume import Spacing, check_mask, check_volume
 from neurokd.viz.colours import VERDICTS
 from neurokd.viz.frame import Frame, bar_length
 from neurokd.viz.viewers.canvas import NUMBER, Paper, grey_ramp, paint
-from neurokd.viz.viewers.panel import Overlay, Panel, around, locate
-from neurokd.viz.viewers.slabs import Axis, Slabs, dice_by_level, grey_levels, resample
+from neurokd.viz.viewers.panel import Overlay, Panel, locate, slab_range
+from neurokd.viz.viewers.slabs import Slabs, dice_by_level, grey_levels, resample
 
 __all__ = ["Planes"]
 
-_MARGIN = 20  # pixels around a plane, for the names of its axes
+_MARGIN = 20  # pixels around a plane, for the labels of its axes
 
 
 class Planes:
@@ -37,34 +39,36 @@ class Planes:
     volume
         Intensities ``z y x``.
     mask
-        Boolean ``z y x``, or floats such as a probability, to be cut at a threshold; None cuts the volume
-        itself.
+        Boolean ``z y x``, or floats such as a probability, which are cut at a threshold. None cuts the volume
+        instead.
     tree
         Tree in voxels of `volume`.
     truth
-        Boolean ``z y x``; colours what is found, missed and invented, and gives the Dice.
+        Boolean ``z y x``. With it, colours show what is found, missed and invented, and `dice` is computed.
     spacing
-        Voxel size ``(z, y, x)`` in µm; None counts voxels.
+        Voxel size ``(z, y, x)`` in µm; None gives lengths in voxels.
     gamma
         Exponent of the display, > 0.
     width
-        Width of the picture in pixels, at least 100; a volume that is long in z or y gets a narrower picture.
+        Largest width of the picture in pixels, at least 100. The picture is narrower for a volume that is
+        long in z or y.
 
     Attributes
     ----------
     levels : NDArray
-        Thresholds (n,); a boolean mask has one.
+        Thresholds (n,). A boolean mask has one threshold.
     dice : NDArray or None
         Foreground Dice (n,) against the truth at each threshold.
     panels : tuple of Panel
         The panels xy, zy and xz.
     brightest : dict
-        Coordinates of the brightest voxel by axis; of several, the first.
+        Coordinates of the brightest voxel by axis; the first one if several are equally bright.
 
     Raises
     ------
     ValueError
-        The volume is no volume, mask or truth has another shape, or gamma or width is out of range.
+        `volume` is not a valid volume, `mask` or `truth` has another shape, or `gamma` or `width` is out of
+        range.
     """
 
     def __init__(
@@ -81,12 +85,13 @@ class Planes:
         volume = check_volume(volume)
         if width < 100:
             raise ValueError(f"width must be at least 100 pixels, got {width}")
-        self.shape: dict[Axis, int] = dict(zip("zyx", volume.shape, strict=True))
+        self.shape: dict[str, int] = dict(zip("zyx", volume.shape, strict=True))
         self.frame = Frame(volume.shape, spacing)
         codes, levels = grey_levels(volume)
         self._volume = Slabs(codes)
         self._ramp = grey_ramp(levels, self._volume.project("z", 0, len(volume)), gamma=gamma)
-        self.brightest = dict(zip("zyx", map(int, np.unravel_index(codes.argmax(), codes.shape)), strict=True))
+        brightest = np.unravel_index(codes.argmax(), codes.shape)
+        self.brightest = dict(zip("zyx", map(int, brightest), strict=True))
 
         cut, self.levels = self._volume, levels
         if mask is not None:
@@ -115,9 +120,10 @@ class Planes:
         z, y, x
             Voxel of the cursor.
         slab
-            Slices around the cursor of which each plane shows the maximum, at least 1; fewer at the borders.
+            Number of slices around the cursor, at least 1. Each plane shows their maximum. There are fewer at
+            the borders.
         level
-            Voxels above ``levels[level]`` are marked; None marks nothing.
+            Index of the threshold. Voxels above ``levels[level]`` are marked; None marks nothing.
         opacity
             Opacity of mask and tree, from 0 to 1.
 
@@ -128,24 +134,25 @@ class Planes:
         """
         picture, cursor = self._paper.pixels(), {"z": z, "y": y, "x": x}
         for panel in self.panels:
-            low, high = around(cursor[panel.along], slab, self.shape[panel.along])
+            low, high = slab_range(cursor[panel.normal], slab, self.shape[panel.normal])
             labels = np.zeros(panel.size, np.uint8)
             if level is not None:
                 labels = self._overlay.labels(panel, low, high, level)
             self._mark_tree(labels, panel, low, high)
             panel.mark_cursor(labels, cursor)
-            codes = resample(self._volume.project(panel.along, low, high), panel.size)
+            codes = resample(self._volume.project(panel.normal, low, high), panel.size)
             picture[panel.place] = paint(codes, labels, self._ramp, opacity=opacity)
         return picture
 
-    def locate(self, column: float, row: float) -> dict[Axis, int]:
-        """Return the two coordinates of a place in the picture, in voxels; none of them beside the planes."""
+    def locate(self, column: float, row: float) -> dict[str, int]:
+        """Return the two voxel coordinates of a place in the picture, by axis; nothing outside the planes."""
         return locate(self.panels, column, row)
 
     def _lay_out(self, width: int, has_tree: bool) -> None:
-        """Give each plane its panel, and draw what does not change."""
-        depth, height, across = self.frame.lengths
-        pixel = max((across + depth) / (width - 4 * _MARGIN), (height + depth) / (1.2 * width))  # µm
+        """Place the panel of each plane, and draw the labels, the legend and the scale bar."""
+        depth, height, breadth = self.frame.lengths
+        # Size of a pixel; the planes are at most 1.2 times as high as the picture is wide.
+        pixel = max((breadth + depth) / (width - 4 * _MARGIN), (height + depth) / (1.2 * width))
         z, y, x = (max(1, round(length / pixel)) for length in self.frame.lengths)
         second_left, second_top = 3 * _MARGIN + x, 2 * _MARGIN + y
         self.panels = (
@@ -158,7 +165,7 @@ class Planes:
             entries = {name: name for name in VERDICTS}
         if has_tree:
             entries["tree"] = "tree"
-        bar = bar_length(across)
+        bar = bar_length(breadth)
         self._paper = Paper(
             second_left + z + _MARGIN, second_top + z, entries, (bar / pixel, f"{bar:g} {self.frame.unit}")
         )
@@ -167,7 +174,7 @@ class Planes:
             self._paper.write(panel.left - _MARGIN / 2, panel.top + panel.rows / 2, panel.plane[1])
 
     def _dense(self, tree: Tree) -> dict[str, NDArray[np.float64]]:
-        """Return points of the tree that touch in the picture, and their radii, all in voxels."""
+        """Return points along the tree that touch in the picture, by axis, and their radii, in voxels."""
         step = 0.7 * min(
             voxels / n for one in self.panels for voxels, n in zip(one.voxels, one.size[::-1], strict=True)
         )
@@ -175,14 +182,15 @@ class Planes:
         return {**dict(zip("xyz", fine.xyz.T, strict=True)), "radius": np.maximum(fine.radius, 0.5)}
 
     def _mark_tree(self, labels: NDArray[np.uint8], panel: Panel, low: int, high: int) -> None:
-        """Mark the tree, two pixels wide, where its tube cuts the slab."""
+        """Mark the tree with lines of two pixels where its tube cuts the slab."""
         if self._nodes is None:
             return
-        depth = self._nodes[panel.along]
+        depth = self._nodes[panel.normal]
+        # The distance to the nearest slice of the slab is at most the radius.
         seen = np.abs(depth - np.clip(depth, low, high - 1)) <= self._nodes["radius"]
         places = panel.pixels(*(self._nodes[axis][seen] for axis in panel.plane))
-        across, down = (np.floor(place - 0.5).astype(int) for place in places)
-        for right, below in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            column, row = across + right, down + below
-            there = (column >= 0) & (column < panel.columns) & (row >= 0) & (row < panel.rows)
-            labels[row[there], column[there]] = NUMBER["tree"]
+        columns, rows = (np.floor(place - 0.5).astype(int) for place in places)
+        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            column, row = columns + i, rows + j
+            inside = (column >= 0) & (column < panel.columns) & (row >= 0) & (row < panel.rows)
+            labels[row[inside], column[inside]] = NUMBER["tree"]

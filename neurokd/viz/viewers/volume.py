@@ -1,4 +1,4 @@
-"""Three planes of a volume that share a cursor, and a threshold to try on it."""
+"""Viewer of three planes of a volume with a common cursor and an adjustable threshold."""
 
 from __future__ import annotations
 
@@ -31,46 +31,48 @@ def view_volume(
 ) -> Viewer:
     """Show three orthogonal planes of a volume; click or drag in one to move the others.
 
-    Sliders also move the cursor. They set the thickness of the slab of which each plane shows the maximum,
-    the opacity of the colours over the image, and the threshold, with its Dice where the truth is known. A
-    pixel counts as found if any voxel of its column in the slab is found.
-    :func:`neurokd.viz.figures.projections.plot_projections` is the static picture.
+    Sliders set the cursor, the slab, the opacity of the colours and the threshold. Each plane shows the
+    maximum of a slab, which consists of some slices around the cursor. If the truth is known, the viewer
+    shows the Dice at the threshold. A pixel counts as found if any voxel of its column in the slab is found.
+    :func:`neurokd.viz.figures.projections.plot_projections` draws a static figure.
 
     Parameters
     ----------
     volume
-        Intensities ``z y x``. Two to eight copies as uint8 are held, depending on what else is given.
+        Intensities ``z y x``. The viewer holds two to eight copies as uint8; the number depends on the
+        other arguments.
     mask
-        Boolean ``z y x``, or floats such as a probability, which the threshold cuts. None cuts the volume.
+        Boolean ``z y x``, or floats such as a probability, which are cut at the threshold. None cuts the
+        volume instead.
     tree
-        Tree in voxels of `volume`; drawn where its tube cuts the slab.
+        Tree in voxels of `volume`. It is drawn where its tube cuts the slab.
     truth
-        Boolean ``z y x``; colours what is found, missed and invented.
+        Boolean ``z y x``. With it, colours show what is found, missed and invented.
     spacing
-        Voxel size ``(z, y, x)`` in µm; None counts voxels.
+        Voxel size ``(z, y, x)`` in µm; None gives lengths in voxels.
     slab
-        First thickness of the slab of which the maximum is shown, in slices, at least 1.
+        Initial thickness of the slab in slices, at least 1.
     threshold
-        First threshold, rounded to the nearest step of its slider. None takes 0.5 for a probability. For
-        intensities it takes the best against `truth`; without a truth it marks nothing.
+        Initial threshold; the slider starts at its nearest step. None takes 0.5 for a probability. For
+        intensities, None takes the threshold with the best Dice, or marks nothing if there is no `truth`.
     gamma
-        Exponent of the display, > 0; below one lifts what is dim.
+        Exponent of the display, > 0; a value below one brightens dim voxels.
     width
         Width of the picture in pixels, at least 100.
 
     Returns
     -------
     Viewer
-        A widget; as the last expression of a cell it is shown. ``controls`` holds its controls by name: z, y,
-        x, slab, opacity, and threshold where there is something to cut.
+        A widget, shown if it is the last expression of a cell. ``controls`` holds its controls by name: z, y,
+        x, slab, opacity, and threshold unless the mask is boolean.
 
     Raises
     ------
     ValueError
-        The volume is no volume, mask or truth has another shape, a setting is out of range, or a threshold is
-        given for a boolean mask.
+        `volume` is not a valid volume, `mask` or `truth` has another shape, a setting is out of range, or a
+        threshold is given for a boolean mask.
     ImportError
-        ipywidgets are not installed; they come with ``neurokd[notebooks]``.
+        ipywidgets is not installed; ``neurokd[notebooks]`` installs it.
 
     Examples
     --------
@@ -85,10 +87,11 @@ def view_volume(
         "opacity": slider("opacity", 0.8, 0, 1, step=0.05),
     }
     if len(planes.levels) == 1 and threshold is not None:
-        raise ValueError(f"threshold must be None for a boolean mask, which it cannot cut, got {threshold}")
+        raise ValueError(f"threshold must be None for a boolean mask, got {threshold}")
     if len(planes.levels) > 1:
         options = [(f"{level:.4g}", k) for k, level in enumerate(planes.levels)]
-        controls["threshold"] = choice("threshold", options, _first_level(planes, mask is not None, threshold))
+        first = _first_level(planes, mask is not None, threshold)
+        controls["threshold"] = choice("threshold", options, first)
     volume = np.asarray(volume)
 
     def draw(z: int, y: int, x: int, slab: int, opacity: float, threshold: int = 0) -> tuple[Any, str]:
@@ -102,7 +105,7 @@ def view_volume(
 
 
 def _first_level(planes: Planes, is_probability: bool, threshold: float | None) -> int:
-    """Return the number of the level that is nearest to the first threshold."""
+    """Return the index of the level that is nearest to the initial threshold."""
     if threshold is None and not is_probability:
         return len(planes.levels) - 1 if planes.dice is None else int(planes.dice.argmax())
     wanted = 0.5 if threshold is None else threshold

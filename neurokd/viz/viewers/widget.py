@@ -1,8 +1,8 @@
-"""A picture with controls below it, in JupyterLab, Notebook 7, Colab and VS Code.
+"""A picture with controls below it, for JupyterLab, Notebook 7, Colab and VS Code::
 
     controls --draw--> pixels, text --> Image, HTML          a drag on the picture --moved--> controls
 
-Both functions are plain Python, which can be called and tested without a browser.
+The functions `draw` and `moved` are plain Python, so they can be called and tested without a browser.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 
 from neurokd.data.volume import Spacing
 from neurokd.viz.viewers.canvas import png
-from neurokd.viz.viewers.slabs import Axis
 
 try:
     import ipywidgets
 except ImportError as error:
     raise ImportError(
-        "viewers need ipywidgets, which come with neurokd[notebooks]; plot_projections and plot_comparison do not"
+        "viewers need ipywidgets, which neurokd[notebooks] installs; the plot_... functions work without it"
     ) from error
 
-_WITHIN = "calc(100% - 4px)"  # all the width between the margins of a widget
+_WITHIN = "calc(100% - 4px)"  # full width without the margins of a widget
 
 __all__ = ["Viewer", "choice", "cursor_sliders", "place_text", "slab_slider", "slider"]
 
@@ -34,26 +33,26 @@ __all__ = ["Viewer", "choice", "cursor_sliders", "place_text", "slab_slider", "s
 class Viewer(ipywidgets.VBox):
     """Show a picture that follows its controls.
 
-    Where a notebook is shown without widgets, as on GitHub, the last picture stands in its place.
+    A page without widgets, such as a notebook on GitHub, shows the last picture instead.
 
     Parameters
     ----------
     draw
-        Function of the values of the controls by name; returns the picture ``y x 3`` and a line of text
-        (HTML).
+        Function that takes the values of the controls by name and returns the picture ``y x 3`` and a line of
+        HTML text.
     controls
-        Widgets with a value, by name, in the order in which they are shown.
+        Widgets with a value by name, in the order in which they are shown.
     moved
-        Function of a drag (stroke, x0, y0, x, y), see :class:`neurokd.viz.viewers.mouse.Mouse`; returns new
-        values for some of the controls. None: there is nothing to drag. Without anywidget the picture does
-        not listen to the mouse; the controls still do the same.
+        Function that takes a drag (stroke, x0, y0, x, y) and returns new values of some controls, see
+        :class:`neurokd.viz.viewers.mouse.Mouse`. None disables dragging. Without anywidget the picture does
+        not react to the mouse, but the controls still work.
 
     Attributes
     ----------
     controls : dict
-        The controls by name. Setting the value of one redraws, here as in the browser.
+        The controls by name. Setting a value redraws, in Python as in the browser.
     picture, text
-        The widgets that show what was drawn.
+        The widgets that show the picture and the text.
     """
 
     def __init__(
@@ -79,12 +78,14 @@ class Viewer(ipywidgets.VBox):
         super().__init__([self.picture, self.text, *shown])
 
     def redraw(self) -> None:
-        """Draw for the present values of the controls."""
+        """Draw the picture for the present values of the controls."""
         pixels, text = self._draw(**{name: control.value for name, control in self.controls.items()})
         self.picture.value, self.text.value = png(pixels), text
 
     def drag(self, stroke: float, x0: float, y0: float, x: float, y: float) -> None:
-        """Move the controls as a drag of the mouse over the picture does, then draw once."""
+        """Set the controls as a drag of the mouse over the picture does, then draw once."""
+        if self._moved is None:
+            raise ValueError("moved must be a function for a viewer that is dragged, got None")
         self._held = True
         try:
             for name, value in self._moved(stroke, x0, y0, x, y).items():
@@ -94,12 +95,12 @@ class Viewer(ipywidgets.VBox):
         self.redraw()
 
     def _changed(self, change: Any) -> None:
-        """Redraw when a control changes, unless a drag is moving several of them."""
+        """Redraw when a control changes, unless a drag is changing several controls."""
         if not self._held:
             self.redraw()
 
     def _repr_mimebundle_(self, **settings: Any) -> Any:
-        """Return the widget, and the picture for pages without widgets."""
+        """Return the widget and, for pages without widgets, the picture."""
         bundle = super()._repr_mimebundle_(**settings)
         if isinstance(bundle, dict):
             bundle["image/png"] = base64.b64encode(self.picture.value).decode()
@@ -107,26 +108,26 @@ class Viewer(ipywidgets.VBox):
 
 
 def slider(name: str, value: float, low: float, high: float, *, step: float = 1) -> Any:
-    """Return a slider of whole numbers, or of floats where `step` is one."""
+    """Return a slider of integers, or of floats if `step` is a float."""
     kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
     return kind(value, min=low, max=high, step=step, description=name, layout=_wide())
 
 
 def choice(name: str, options: Sequence[Any], value: Any = None) -> Any:
-    """Return a slider over options, or buttons where these are words; None chooses the first option."""
+    """Return a slider over options, or buttons if they are words; None as `value` selects the first."""
     first = options[0][1] if isinstance(options[0], tuple) else options[0]
     kind = ipywidgets.ToggleButtons if isinstance(options[0], str) else ipywidgets.SelectionSlider
     value = first if value is None else value
     return kind(options=options, value=value, description=name, layout=_wide())
 
 
-def cursor_sliders(shape: Mapping[Axis, int], at: Mapping[Axis, int]) -> dict[str, Any]:
-    """Return sliders z, y, x over a volume of this shape, at this place."""
-    return {axis: slider(axis, at[axis], 0, size - 1) for axis, size in shape.items()}
+def cursor_sliders(shape: Mapping[str, int], start: Mapping[str, int]) -> dict[str, Any]:
+    """Return sliders z, y, x for a volume of this `shape`, set to the voxel `start`."""
+    return {axis: slider(axis, start[axis], 0, size - 1) for axis, size in shape.items()}
 
 
 def slab_slider(slab: int | None, longest: int) -> Any:
-    """Return a slider over thicknesses of slabs up to `longest`, at `slab` (None is `longest`)."""
+    """Return a slider for the thickness of a slab, set to `slab` or, if this is None, to `longest`."""
     slab = longest if slab is None else slab
     if slab < 1:
         raise ValueError(f"slab must be at least 1 slice, got {slab}")
@@ -135,12 +136,14 @@ def slab_slider(slab: int | None, longest: int) -> Any:
 
 
 def place_text(spacing: Spacing | None, *cursor: int) -> str:
-    """Return the place of the cursor (z, y, x) as text, in voxels and, where the spacing is known, in µm."""
-    text = "voxel " + ", ".join(f"{axis} {at}" for axis, at in zip("zyx", cursor, strict=True))
+    """Return the place of the cursor (z, y, x) as text, in voxels and, if the spacing is known, in µm."""
+    text = "voxel " + ", ".join(f"{axis} {index}" for axis, index in zip("zyx", cursor, strict=True))
     if spacing is not None:
-        text += " = " + ", ".join(f"{at * size:.1f}" for at, size in zip(cursor, spacing, strict=True)) + " µm"
+        microns = (index * size for index, size in zip(cursor, spacing, strict=True))
+        text += " = " + ", ".join(f"{length:.1f}" for length in microns) + " µm"
     return text
 
 
 def _wide() -> Any:
+    """Return the layout of a control."""
     return ipywidgets.Layout(width="480px", max_width=_WITHIN)
