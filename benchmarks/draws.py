@@ -16,6 +16,7 @@ from study import HERE, files
 
 matplotlib.use("Agg")
 SIDE, DEEP = 112, 32
+SHOWN, FAILED = 2027, 2025  # seeds of the simulated volumes that are shown
 
 
 def drawn(n: int) -> list[tuple[np.ndarray, np.ndarray, str]]:
@@ -65,13 +66,27 @@ def figure(n: int) -> matplotlib.figure.Figure:
     return fig
 
 
+def found(sample: nkd.Sample, reference: str) -> matplotlib.figure.Figure:
+    """Return a stack, its truth, what `neurokd-tiny` finds in it, and the tree."""
+    model = nkd.NeuronSegmenter.from_pretrained("neurokd-tiny")
+    probability = nkd.predict(model, sample.volume)
+    tree = nkd.trace(probability, threshold=model.config.threshold)
+    mask = nkd.rasterise(sample.tree, sample.volume.shape) if sample.mask is None else sample.mask
+    marked = probability > model.config.threshold
+    return nkd.plot_comparison(sample.volume, mask, marked, tree, spacing=sample.spacing, truth_name=reference)
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE.parent / "book" / "figures" / "draws.png")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "book" / "figures")
     parser.add_argument("-n", type=int, default=24, help="scenes")
     options = parser.parse_args()
-    figure(options.n).savefig(options.out, dpi=110)
+    figure(options.n).savefig(options.out / "draws.png", dpi=110)
+    found(nkd.fly_neuron(), "automatic trace").savefig(options.out / "fly.png", dpi=150)
+    for name, seed in {"simulated.png": SHOWN, "vessels.png": FAILED}.items():
+        sample = nkd.simulated_neurons(1, seed=seed, shape=(64, 144, 144), draw=True)[0]
+        found(sample, "truth").savefig(options.out / name, dpi=150)
 
 
 if __name__ == "__main__":
