@@ -2,6 +2,7 @@
 
     NEUROKD_DATA=... python benchmarks/worm.py                # all methods and the released models
     NEUROKD_DATA=... python benchmarks/worm.py --model DIR    # add a model, draw again
+    NEUROKD_DATA=... python benchmarks/worm.py --draw         # draw what is kept, run nothing
 
 Every panel is a maximum projection along z: of the scaled volume, then of each method's foreground at its own
 threshold. The projections are kept in ``--runs``, so that a model can be added without running the others.
@@ -14,6 +15,7 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -57,7 +59,7 @@ def figure(raw: list[NDArray], found: list[dict[str, NDArray]]) -> plt.Figure:
             panel.imshow(entry[name], cmap="gray")
     titles = ["image (square root)", *(str(entry["label"]) for entry in found)]
     for panel, title in zip(axes[0], titles, strict=True):
-        panel.set_title(title.replace(" + ", "\n+ ").replace(", ", ",\n").strip("`"), fontsize=8)
+        panel.set_title(fill(title.strip("`"), 26), fontsize=8)
     for panel in axes.flat:
         panel.set(xticks=[], yticks=[])
     drawing.tight_layout()
@@ -69,11 +71,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--method", nargs="*", choices=METHODS, default=[], help="these only")
     parser.add_argument("--model", action="append", default=[], metavar="NAME|FOLDER", help="repeatable")
+    parser.add_argument("--draw", action="store_true", help="draw what is kept, run nothing")
     parser.add_argument("--runs", type=Path, default=Path("runs/worm"), help="keeps the projections")
     parser.add_argument("--out", type=Path, default=real.HERE / "results")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if not (options.method or options.model):
+    if not (options.draw or options.method or options.model):
         options.method, options.model = METHODS, released_models()
     wanted = {name: real.METHODS[name] for name in options.method}
     wanted |= {model_folder(model).name: partial(real.segmenter_method, model) for model in options.model}
