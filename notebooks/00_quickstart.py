@@ -13,7 +13,7 @@
 # >
 # > **Takes.** 9 min on 2 CPU cores, 70 s in the short profile (`NEUROKD_PROFILE=ci`); 2.4 GB of memory. Downloads 90 MB the first time.
 #
-# The way of the data, which is also the way through this notebook:
+# This is the path of the data, and of this notebook:
 #
 # ```
 # simulated neurons ──► train ──► student ──► probability ──► mask ──► tree ──► .swc
@@ -54,7 +54,7 @@ print("results go to", folder)
 # %% [markdown]
 # ## First, what comes out
 #
-# `neurokd-tiny` is a small network that comes with the package. It was trained on drawn scenes only: simulated neurons, each under a microscope of its own. Its *model card* (a page of the book, and `weights/neurokd-tiny/README.md` in the package) says how, and how good it is. The stack below is real, a fly neuron from a light microscope (RivuletStudio/rivuletpy, BSD-style licence). The network has not seen it. Nobody annotated it by hand, but there is an *automatic* trace by another program, so the score is agreement with that trace, not accuracy.
+# `neurokd-tiny` is a small network that comes with the package. It was trained on drawn scenes only, without a teacher. A drawn scene contains simulated neurons, and each crop of it is imaged by another simulated microscope. The *model card* (a page of the book, and `weights/neurokd-tiny/README.md` in the package) says how it was trained and how good it is. The stack below is real, a fly neuron from a light microscope (RivuletStudio/rivuletpy, BSD-style licence). The network has not seen it. Nobody annotated it by hand, but there is an *automatic* trace by another program, so the score is agreement with that trace, not accuracy.
 
 # %%
 try:
@@ -88,11 +88,11 @@ frame.draw_tree(panels[2], ready_tree)
 figure.savefig(folder / "first.png", dpi=150)
 
 # %% [markdown]
-# *Maximum projections along z; the tree in purple, its root in orange.* The rest of this notebook makes such a student, from a 2D network to the tree.
+# *Maximum projections along z; the tree in purple, its root in orange.* The rest of this notebook makes a student from a 2D network, and uses it to trace a neuron.
 #
 # ## 1 · Neurons to learn from
 #
-# Annotated stacks are scarce. Here neurons are *grown*: a model of fly neurons, calibrated on 49 reconstructed ones, and then *imaged* by a model of a microscope, with blur, noise, gaps in the labelling, fibres of other cells, and haze. We know the true mask of each, since we drew it. Volumes that differ in nothing but their seed are still different neurons: some to train on, some to choose on (validation), and some that are not touched until the end (test).
+# Annotated stacks are scarce. Here we simulate them. First a model of fly neurons, calibrated on 49 reconstructed neurons, *grows* a neuron. Then a model of a microscope *images* it, with blur, noise, gaps in the labelling, fibres of other cells, and haze. We drew each neuron, so we know its true mask. Each seed gives another neuron. We train on some neurons, choose the threshold on others (validation), and keep the rest for the end (test).
 
 # %%
 neurons = nkd.simulated_neurons(5 if short else 11, seed=0, shape=(64, 96, 96) if short else (150, 150, 150))
@@ -112,12 +112,12 @@ _ = nkd.plot_projections(
     first.volume, tree=first.tree, spacing=first.spacing, orthogonal=True, title="A simulated neuron and its true tree"
 )
 # %% [markdown]
-# The tree is true, and the image does not show all of it: here and there the label is missing. And not everything bright belongs to it.
+# The tree is complete, but the image does not show all of it, because the label is missing in some places. Some bright voxels do not belong to the neuron.
 
 # %% [markdown]
 # ## 2 · A teacher that has never seen a neuron
 #
-# The teacher is a 2D vision transformer that learnt from photographs. It comes from the package registry, is checked by its SHA-256 and kept in your cache folder. What was loaded is written on it; random weights are never used instead.
+# The teacher is a 2D vision transformer that learnt from photographs. It comes from the package registry, is checked by its SHA-256 and kept in your cache folder. `teacher.source` says what was loaded. Random weights are never used instead.
 
 # %%
 teacher = nkd.load_teacher()
@@ -127,7 +127,7 @@ print(f"{sum(p.numel() for p in teacher.parameters()) / 1e6:.0f} million weights
 # %% [markdown]
 # ## 3 · A student that starts from it
 #
-# The student is a vision transformer for volumes. Its first layer must take boxes of voxels instead of coloured squares: the teacher's kernel is folded to grey, made smaller so that it sees magnified neurites, and *inflated* along z. `center` puts it into the middle slice; the other slices start at zero and are learnt. All other weights are copied. A light convolutional path keeps the detail that tokens of 8 x 8 voxels cannot, and is told how the brightness curves at each voxel (`ridges`), of which classical ridge filters are made ([09 · Does it help?](09_does_it_help.ipynb)).
+# The student is a vision transformer for volumes. Its first layer must take boxes of voxels instead of coloured squares. So the teacher's kernel is changed in three steps. It is folded to grey. It is made smaller, which has the same effect as magnifying the neurites. Then it is *inflated* along z. `center` puts it into the middle slice; the other slices start at zero and are learnt. All other weights are copied. A light convolutional path keeps the detail that tokens of 8 x 8 voxels cannot keep. This path also receives the curvatures of the brightness at each voxel (`ridges`). Classical ridge filters are built from these curvatures ([09 · Does it help?](09_does_it_help.ipynb)).
 
 # %%
 window = (16, 48, 48) if short else (16, 96, 96)
@@ -151,11 +151,11 @@ assert torch.equal(student.vit.blocks[0].attn.qkv.weight, copied)
 # %%
 _ = nkd.plot_kernels(student.vit.patch_embed.proj.weight)
 # %% [markdown]
-# Each row is one kernel, each column one slice of it along z: the teacher's knowledge sits in one slice.
+# Each row is one kernel, and each column is one slice of it along z. Only one slice holds the teacher's weights.
 #
 # ## 4 · Training
 #
-# New weights learn fast; those of the teacher slowly, so that they do not forget. Each crop depends on the seed and its number alone: stop the kernel, call `train` again with `resume=True`, and you get the same student as without the stop.
+# New weights learn fast. The teacher's weights learn slowly, so that they do not forget. Each crop depends only on the seed and the crop's number. So you can stop the kernel and call `train` again with `resume=True`: you get the same student as without the stop.
 
 # %%
 config = nkd.TrainConfig(
@@ -175,7 +175,7 @@ _ = nkd.plot_history(result.history)
 # %% [markdown]
 # ## 5 · Does it beat a threshold?
 #
-# The honest baseline is "bright means neurite": the one intensity threshold that does best on the validation volumes. *Dice* is the overlap of the predicted and the true neurite (1 is perfect); *HD95* is how far apart their surfaces are in µm, all but the worst 5 % (0 is perfect; an empty prediction counts as the volume's diagonal). Only foreground counts: with 99 % background, any model is right about the background.
+# The honest baseline is "bright means neurite": the one intensity threshold that does best on the validation volumes. *Dice* is the overlap of the predicted and the true neurite (1 is perfect). *HD95* is the distance between their surfaces in µm, without the worst 5 % (0 is perfect). The HD95 of an empty prediction is the diagonal of the volume. Only foreground counts, because any model is right about 99 % background.
 
 # %%
 bright = nkd.best_threshold([nkd.scale_intensity(s.volume) for s in validation], [s.mask for s in validation])
@@ -205,7 +205,7 @@ if not short:
 # %% [markdown]
 # ## 6 · From probability to tree
 #
-# A mask is not yet a neuron: it has holes and fragments. The tracer joins fragments over gaps through what little probability there is between them, finds the soma, and walks from there to every tip. The result is one tree, in the format that Vaa3D, SNT and neuTube read.
+# A mask is not yet a neuron: it has holes and fragments. The tracer joins fragments across gaps, along the path with the highest probability. It finds the soma and walks from there to every tip. The result is one tree, in the format that Vaa3D, SNT and neuTube read.
 
 # %%
 note = f"student of {teacher.source.name}, {config.steps} steps"
@@ -237,7 +237,7 @@ figure.savefig(folder / "simulated.png", dpi=150)
 # %% [markdown]
 # ## 7 · A real neuron
 #
-# Now the stack of the first picture, by your student. It has seen one simulated microscope, and `neurokd-tiny` a different one at every step. That is what a real stack asks for:
+# Now your student segments the stack of the first picture. Your student has seen only one simulated microscope. `neurokd-tiny` has seen another one in every crop, which prepares it better for a real stack:
 
 # %%
 fly_probability, fly_tree, fly_score = trace_with(student, unseen, overlap=0.0 if short else 0.25)
@@ -279,24 +279,24 @@ for item in sorted(folder.rglob("*")):
 # %% [markdown]
 # ## What was learnt
 #
-# - From stack to tree are three calls: load a trained network, `predict`, `trace`. One comes with the package.
+# - Three calls lead from a stack to a tree: load a trained network, `predict`, `trace`. A trained network comes with the package.
 # - A 2D teacher becomes a 3D student by changing one layer, and a few minutes of training on simulated neurons give a segmenter that beats the best threshold.
-# - Dice of a realistic neuron is far from 1: neurites are two voxels wide, and an error of one voxel costs half of the overlap.
-# - HD95 does not follow: what the student invents far from the neuron are fibres of other cells and bright specks, which a few minutes do not teach it to leave out. The traces are longer than the truth for the same reason.
-# - From probability to SWC is one call, and its quality depends on what the mask has lost or invented.
+# - The Dice of a realistic neuron is far from 1. Neurites are two voxels wide, and an error of one voxel costs half of the overlap.
+# - HD95 does not improve in the same way. Far from the neuron, the student also marks fibres of other cells and bright specks. A few minutes of training do not teach it to leave these out. For the same reason, the traces are longer than the true trees.
+# - One call turns the probability into a tree. The quality of the tree depends on what the mask has missed or invented.
 #
-# This notebook does *not* show that the teacher helped: for that the same student must be trained from scratch, with several seeds. Exercise 1 is a first look.
+# This notebook does *not* show that the teacher helped. To show this, train the same student from scratch, with several seeds. Exercise 1 is a first look.
 #
 # ## Exercises
 #
 # 1. Make the same student with `inflation="scratch"` and train it on the same crops. Is the teacher worth it after so few steps?
-# 2. How does the true volume of a neuron's mask change if the prediction is one voxel thicker everywhere, and what does that do to Dice?
+# 2. Make the true mask of a neuron one voxel thicker everywhere. How does its volume change, and what is its Dice with the true mask?
 # 3. The tracer bridges gaps of up to `max_gap` voxels. What happens to the tree with `max_gap=0`?
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
 #
-# The same call with one word changed; both students see the same crops, since those depend on the seed alone. Twenty steps show the start only.
+# Change one word of the call. Both students see the same crops, because crops depend only on the seed. Twenty steps show only the start of training.
 #
 # </details>
 
@@ -317,7 +317,7 @@ for inflation in ("center", "scratch"):
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
 #
-# A one-voxel shell on a tube of radius 1 multiplies its volume several times, and Dice falls although every neurite was found: thin structures are judged harshly.
+# A shell of one voxel makes a tube of radius 1 several times larger. Dice falls, although every neurite was found. Dice is a strict score for thin structures.
 #
 # </details>
 
