@@ -9,7 +9,7 @@
 #
 # > **Question.** I have a folder of stacks and have traced one to five of the neurons in it. How do I get the trees of all the others, how good are they, and what do I do when one looks wrong?
 # >
-# > **Know first.** [The quickstart](00_quickstart.ipynb). What a tree's file leaves unsaid is in [01 · Data loading](01_data_loading.ipynb), what the tracer's settings do in [08 · Reconstruction](08_reconstruction.ipynb).
+# > **Know first.** [The quickstart](00_quickstart.ipynb). [01 · Data loading](01_data_loading.ipynb) explains what the file of a tree does not say. [08 · Reconstruction](08_reconstruction.ipynb) explains the tracer's settings.
 # >
 # > **Takes.** 4 min on 2 CPU cores, 57 s in the short profile (`NEUROKD_PROFILE=ci`); 1.9 GB of memory. Downloads less than 1 MB.
 #
@@ -19,7 +19,7 @@
 #     └─ the others ─────────────────────────┴────► probability ──► tree ──► Fiji, napari, Vaa3D
 # ```
 #
-# The first cell of settings is the only one to edit; then run all. As it stands, the notebook makes an example folder and goes the whole way with that. Your files are only read: all results go to a new folder, whose name is printed.
+# Edit only the first cell of settings, then run all cells. Without an edit, the notebook makes an example folder and uses it for all steps. Your files are only read. All results go to a new folder, and its name is printed.
 
 # %% jupyter={"source_hidden": true} tags=["colab", "hide-input"]
 import sys
@@ -73,7 +73,7 @@ print("results go to", folder)
 # %% [markdown]
 # ## 1 · What is in the folder
 #
-# The example has what labs have: simulated neurons in four kinds of files, one traced in Vaa3D on a TIFF, one traced in µm and with the same radius everywhere, one not traced, and a file whose copying broke off. Only TIFF can state a voxel size, and not every TIFF does. What is not stated is asked for:
+# The example folder resembles that of a lab. It has simulated neurons in four kinds of files. One was traced in Vaa3D on a TIFF. One was traced in µm, with the same radius everywhere. One was not traced. One file was not copied completely. Only TIFF can state a voxel size, and not every TIFF does. If it is missing, an error asks for it:
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -118,7 +118,7 @@ for stack in stacks:
     )
 
 # %% [markdown]
-# Every file is read once, and whatever would spoil the training in silence is looked for. *At top* is the share of voxels that have the brightest value there is: above a few in a thousand, the stack is saturated. An annotation belongs to its stack if most of its nodes lie on bright voxels ([01 · Data loading](01_data_loading.ipynb)); `place_tree` tries the conventions that programs follow, and says which one it was.
+# The next cell reads every file once. It looks for faults that would spoil the training without an error. *At top* is the share of voxels that have the brightest value of the stack. If it is more than a few in a thousand, the stack is saturated. An annotation belongs to its stack if most of its nodes lie on bright voxels ([01 · Data loading](01_data_loading.ipynb)). `place_tree` tries the conventions of several programs, and says which one it found.
 
 
 # %%
@@ -181,7 +181,7 @@ if len(readable) > 12:
     print(f"the first 12 of {len(readable)}")
 
 # %% [markdown]
-# *Maximum projections along z; the annotation in purple, its root in orange; what could not be read is left out.* Look at every one: a tree that is some slices too deep looks right from above. Click or drag in the planes (without a kernel this is a still picture):
+# *Maximum projections along z; the annotation in purple, its root in orange; what could not be read is left out.* Look at every stack from the side as well: a tree that lies some slices too deep looks right from above. Click or drag in the planes (without a kernel this is a still picture):
 
 # %%
 annotated = [row for row in rows if row["use"] == "annotated"]
@@ -198,9 +198,9 @@ viewer
 # %% [markdown]
 # ## 2 · From trees to masks, and what to do about radii
 #
-# The student learns from masks, which are drawn from the trees with their radii. Many programs write the same radius everywhere, or none. Then the image itself is asked: how far from the centreline has the intensity fallen half-way to the background? Blur is part of what is measured, so it comes out somewhat large, but the voxels to be found are blurred as well.
+# The student learns from masks, which are drawn from the trees with their radii. Many programs write the same radius everywhere, or none. In that case the radius is measured in the image: it is the distance from the centreline at which the intensity has fallen half-way to the background. Blur makes this radius somewhat too large. But the neurites in the image are blurred as well.
 #
-# What is not annotated counts as background. If a stack shows several neurons, annotate all of them, or cut one out.
+# Voxels without an annotation count as background. If a stack shows several neurons, annotate all of them, or cut one neuron out.
 
 
 # %%
@@ -270,13 +270,13 @@ for axes, mask, title in ((panels[1], as_written, "radii of the SWC"), (panels[2
     axes.set(title=f"{sample.name}: {title}", xlabel="x (µm)", ylabel="y (µm)")
 
 # %% [markdown]
-# A soma drawn as thin as a neurite would teach the student that somata are background; so where all radii are alike, the root gets the radius of the bright ball around it, if there is one.
+# If a soma is drawn as thin as a neurite, the student learns that somata are background. Therefore, if all radii are equal, the root gets the radius of the bright ball around it, if there is such a ball.
 #
 # ## 3 · Train
 #
-# Neurons are split, never crops: one to choose on (validation), `HOLD_OUT` for the test, the rest to train on. With a single neuron left, its stack is cut in two instead. Both parts then show the same neuron, so the score promises too much; that is said. If two of your files come from one brain or one dish, hold out both or neither.
+# Whole neurons are split into groups, never crops. One neuron is for validation, `HOLD_OUT` is for the test, and the rest are for training. If only one neuron is left, its stack is cut in two. Both parts then show the same neuron, so the score is too good; a message says so. If two of your files come from one brain or one dish, hold out both or neither.
 #
-# The student does not have to start from nothing. `neurokd-tiny` comes with the package. It has learnt to find neurites in drawn scenes, each under a microscope of its own. Its *model card* (a page of the book, and `weights/neurokd-tiny/README.md` in the package) says how, and what it has not seen. Here it is trained further on your neurons, in fewer and smaller steps than a new student needs, so that it does not forget. If your stacks look quite different, compare with `START_FROM = None`: an inflated 2D network that learnt from photographs.
+# The student does not have to start from nothing. `neurokd-tiny` comes with the package. It has learnt to find neurites in drawn scenes only, under many simulated microscopes. Its *model card* (a page of the book, and `weights/neurokd-tiny/README.md` in the package) says how it was trained and what it has not seen. Here it is trained further on your neurons. It takes fewer and smaller steps than a new student, so that it does not forget. If your stacks look quite different, also try `START_FROM = None`. The student then begins as an inflated 2D network that learnt from photographs.
 
 # %%
 shuffled = [samples[i] for i in np.random.default_rng(0).permutation(len(samples))]
@@ -329,7 +329,7 @@ _ = nkd.plot_history(result.history)
 # %% [markdown]
 # ## 4 · How good is it?
 #
-# Segmented by overlapping windows, traced, and compared with the annotation of the neuron that was held out. Beside it the honest baseline, "bright means neurite", with its threshold chosen on the validation neuron; and, untuned, the student that it began from, if that was trained. Dice and HD95 are of the masks; length F1 and ESA, the mean distance, of the trees ([07 · Evaluation](07_evaluation.ipynb)). The soma is looked for in the image.
+# The student segments the held-out neuron in overlapping windows. The result is traced and compared with the annotation. The table also shows the baseline "bright means neurite", with the threshold chosen on the validation neuron. If training began from a trained student, the table shows that student as well, without your training. Dice and HD95 compare masks. Length F1 and ESA (the mean distance) compare trees ([07 · Evaluation](07_evaluation.ipynb)). The soma is found in the image.
 
 
 # %%
@@ -396,11 +396,11 @@ _ = nkd.plot_comparison(
 )
 
 # %% [markdown]
-# Masks and trees may disagree: most voxels of a small neuron are in its soma, which a threshold finds as well, while most of the length is in thin neurites. And one neuron says little about the next: with few annotations, hold out each in turn and look at the spread. If the student is not better than the threshold, try more steps, then another annotated neuron, and look at section 6.
+# The scores of masks and trees may disagree. Most voxels of a small neuron are in its soma, which a threshold also finds. Most of its length is in thin neurites. One neuron says little about the next. If you have few annotations, hold out each neuron in turn and look at the spread. If the student is not better than the threshold, try more steps, then another annotated neuron, and look at section 6.
 #
 # ## 5 · The other stacks, and files for other programs
 #
-# A stack is segmented window by window, so its size does not matter to the network; but image, sum of the windows, sum of their weights and probability are held in memory as float32. Larger stacks than your memory takes must be cut.
+# The network segments a stack window by window, so it works for any size of stack. But memory must hold four arrays of this size as float32: the image, the sum of the windows, the sum of their weights, and the probability. If a stack is too large for your memory, cut it.
 
 
 # %%
@@ -466,7 +466,7 @@ if not delivered:
 # napari.run()
 # ```
 #
-# A file is right when it has been read again. Voxel size, shape, both channels, and whether the tree still lies on the mask:
+# To check a file, read it again. The next cell checks the voxel size, the shape, both channels, and whether the tree still lies on the mask:
 
 # %%
 for name, written in delivered.items():
@@ -492,7 +492,7 @@ for name, written in delivered.items():
 # %% [markdown]
 # ## 6 · When it looks wrong
 #
-# Eight things that go wrong again and again, each made here on purpose from a stack that is right, each with a number that gives it away, also where nobody knows the truth.
+# Eight things often go wrong. The next cells make each of them on purpose, from a correct stack. For each, a number shows the fault, even if nobody knows the true tree.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 subject = one if one.tree is not None else samples[0]
@@ -617,31 +617,31 @@ print(*mended, sep="\n")
 # | what you see | the number | what to do |
 # |---|---|---|
 # | the tree beside the neuron, upside down | more nodes on bright voxels when mirrored (`check_pair`) | `place_tree` finds the convention |
-# | the tree off on all sides | hardly any nodes inside | the same; if the *volume* is turned, `np.moveaxis` |
+# | the tree off on all sides | hardly any nodes inside | `place_tree`; if the *volume* has its axes in another order, `np.moveaxis` |
 # | flat white neurites | many voxels at the maximum | less gain at the microscope; from 16 to 8 bits by `scale_intensity`, not by a fixed factor |
-# | a tree of haze | several times the neurite of your masks | a higher `threshold`; train on more steps or with that stack annotated |
-# | stumps | a fraction of the neurite | a lower `threshold`, then a larger `max_gap` |
-# | everything too tall or too flat | the soma's height over its width | `SPACING` by what the microscope says, not by what the file says |
+# | a tree in the haze | several times more neurite than in your masks | a higher `threshold`; train on more steps or with that stack annotated |
+# | only short stumps | much less neurite than in your masks | a lower `threshold`, then a larger `max_gap` |
+# | everything too tall or too flat | the soma's height over its width | set `SPACING` to what the microscope says, not to what the file says |
 # | the tree begins at a tip or a bead | the root is thinner than the soma | `trace(..., soma=...)` with `find_soma` of the bright voxels |
-# | a tree with two centres | two places as thick as a soma | each voxel to the soma with the easier way (as above), then trace one part |
+# | a tree with two centres | two places as thick as a soma | give each voxel to the soma that it reaches more easily (as above), then trace one part |
 #
 # ## What was learnt
 #
-# - Whether a tree lies on its stack, whether radii mean something, and what the voxel size is: three checks before any training, for none of these mistakes raises an error later.
-# - A few traced neurons make a student or tune one, and a neuron that was held out says what it is worth beside a threshold.
-# - Files for other programs are right when they have been read again.
-# - Each of eight usual failures has a number that gives it away, and most have a remedy that is one call.
+# - Make three checks before training. Does the tree lie on its stack? Are the radii real? Is the voxel size right? Later, none of these mistakes raises an error.
+# - A few traced neurons are enough to train or to tune a student. A held-out neuron shows whether the student is better than a threshold.
+# - Read the files for other programs again to check them.
+# - A number shows each of eight common failures. One call corrects most of them.
 #
 # ## Exercises
 #
-# 1. With one annotated neuron, training and validation are two parts of its stack. Train so, and compare the validation Dice with that of the stack that was held out. How far can the first be trusted?
-# 2. Another objective gives voxels a third as large. What does the student make of a stack that is magnified three times, and what helps?
+# 1. With one annotated neuron, training and validation are two parts of its stack. Train in this way. Compare the validation Dice with the Dice of the held-out stack. How far can you trust the validation Dice?
+# 2. Another objective gives voxels a third as large. How well does the student segment a stack that is magnified three times, and what helps?
 # 3. Load the saved student. Is it the same? And how do you go on training it when a further neuron has been traced?
 
 # %% [markdown]
 # <details><summary>Solution of exercise 1</summary>
 #
-# Not far, in either direction: the second part shares the background and the brightness of the first, which flatters it, and it is only the rest of one neuron, so that its Dice depends on where the cut lies. What counts is the held-out stack.
+# Not far; it may be too high or too low. The second part has the same background and brightness as the first, so its Dice is too high. It is also only the rest of one neuron, so its Dice depends on the place of the cut. Trust the held-out stack.
 #
 # </details>
 
@@ -660,7 +660,7 @@ for one in test:
 # %% [markdown]
 # <details><summary>Solution of exercise 2</summary>
 #
-# Neurites are then six to ten voxels wide, which it has never seen. Bring the stack to the voxel size of the training stacks before you segment it, and the probability back afterwards if you need it there.
+# Neurites are then six to ten voxels wide, which it has never seen. Resample the stack to the voxel size of the training stacks before you segment it. If you need the probability at the original size, resample it back.
 #
 # </details>
 
@@ -682,7 +682,7 @@ if example:
 # %% [markdown]
 # <details><summary>Solution of exercise 3</summary>
 #
-# It is the same to the last bit, its threshold included. `START_FROM` with its folder does what is done here: a small learning rate, so that it does not forget.
+# It is the same in every bit, including its threshold. To train it further, set `START_FROM` to its folder. The learning rate is then small, as here, so that it does not forget.
 #
 # </details>
 
