@@ -1,6 +1,7 @@
 """The loop: it learns, resumes exactly (identity 5), and refuses what would lose something."""
 
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -143,6 +144,35 @@ def test_a_run_goes_on_with_its_own_loss_only(samples, tmp_path):
     for other in (None, torch.nn.functional.binary_cross_entropy_with_logits):  # losses that tell their name only
         with pytest.raises(ValueError, match="'loss': 'SegmentationLoss'"):
             run(other)
+
+
+def flipped(content, at):
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content, inside: b"",
+        lambda content, inside: content[: len(content) // 2],
+        lambda content, inside: content[:-1],
+        lambda content, inside: flipped(content, at=inside),
+        lambda content, inside: b"\0" * len(content),
+    ],
+    ids=["empty", "half", "one byte short", "one bit of a weight", "zeros"],
+)
+def test_a_damaged_checkpoint_is_named_and_nothing_changes(damage, samples, tmp_path):
+    train(Net(), *samples, tmp_path, config=SETTINGS, progress=False)
+    checkpoint = tmp_path / "last.ckpt"
+    content = checkpoint.read_bytes()
+    weight = torch.load(checkpoint, weights_only=True)["model"]["layers.0.weight"].numpy().tobytes()
+    damaged = damage(content, content.index(weight))
+    checkpoint.write_bytes(damaged)
+    model = Net(seed=7)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(checkpoint))} must be a complete checkpoint, got a file"):
+        train(model, *samples, tmp_path, config=SETTINGS, resume=True, progress=False)
+    assert torch.equal(weights(model), weights(Net(seed=7)))
+    assert checkpoint.read_bytes() == damaged
 
 
 def test_callback_gets_every_record_as_it_is_made(samples, tmp_path):

@@ -25,7 +25,7 @@ from neurokd.data.datasets import Sample
 from neurokd.data.files import writing_to
 from neurokd.data.patches import Patches
 from neurokd.inference.sliding import has_bf16, window_of
-from neurokd.training.checkpoint import restore, save
+from neurokd.training.checkpoint import RunState
 from neurokd.training.config import TrainConfig, TrainResult
 from neurokd.training.frozen import FrozenTeacher
 from neurokd.training.known import check_takes_known, loss_and_parts
@@ -94,8 +94,8 @@ def train(
     ValueError
         Before the first step: if neither the settings nor the model give a crop size, a sample cannot be used
         (no mask, another shape, NaN, no foreground in any), the loss does not take ``known`` but needs it, or
-        the run to be resumed had other settings (the message names them). Later: if the loss or its gradient
-        is not finite.
+        the run to be resumed had other settings (the message names them) or its checkpoint is damaged. Later:
+        if the loss or its gradient is not finite.
     """
     from lightning_fabric import Fabric
     from safetensors.torch import load_file, save_file
@@ -139,10 +139,8 @@ def train(
     fabric.launch()
     optimizer = _optimizer(model, config, distillation)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, config))
-    result, start = TrainResult(), 0
-    if checkpoint.exists():
-        start, fields = restore(checkpoint, model, optimizer, scheduler, config, loss, distillation)
-        result = TrainResult(**fields)
+    state = RunState(model, optimizer, scheduler, config, loss, distillation)
+    start, result = state.restore(checkpoint) if checkpoint.exists() else (0, TrainResult())
     wrapped, optimizer = fabric.setup(_Together(model, distillation), optimizer)
 
     # A resumed run skips the patches of the finished steps.
@@ -189,7 +187,7 @@ def train(
                     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
                     with writing_to(folder / "best.safetensors", overwrite=True) as part:
                         save_file(weights, part)
-                save(folder, step, model, optimizer, scheduler, config, loss, result, distillation)
+                state.save(folder, step, result)
                 if callback:
                     callback(result.history[-1])
             result = fabric.broadcast(result)
