@@ -91,6 +91,17 @@ def test_every_message_under_troubleshooting_is_still_in_the_code():
     assert not gone
 
 
+def test_what_the_contributing_page_names_is_where_it_says():
+    page = (ROOT / "book" / "background" / "contributing.md").read_text(encoding="utf-8")
+    assert all((ROOT / path).exists() for path in re.findall(r"`(neurokd/[^`]*)`", page))
+    places = re.findall(r"((?:`\w+`(?:, | and ))*`\w+`) in `(neurokd/[^`]*\.py)`", page)
+    assert {"`grey_fold`", "`DECODERS`", "`cosine_loss`, `mse_loss` and `gram_loss`"} <= {names for names, _ in places}
+    for names, path in places:
+        for name in re.findall(r"\w+", names.replace(" and ", " ")):
+            defined = rf"^ *(?:(?:def|class) )?{name}\b(?:\(|:| = )"
+            assert re.search(defined, (ROOT / path).read_text(encoding="utf-8"), re.M), (name, path)
+
+
 def test_the_presets_table_is_that_of_the_package():
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \|", reference.presets_page(), re.M)
     assert {name: {"depth": int(depth), "width": int(width)} for name, depth, width in rows} == neurokd.PRESETS
