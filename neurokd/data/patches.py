@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -120,7 +121,7 @@ class Patches(Dataset):
         return {"image": _tensor(image), "mask": _tensor(crop.mask), "known": _tensor(crop.known, dtype=bool)}
 
 
-class _Source:
+class _Source(ABC):
     """Where crops come from: its shape, and flat indices of the voxels that crops are drawn around."""
 
     shape: tuple[int, ...]
@@ -138,9 +139,9 @@ class _Source:
         start = np.clip(centre + jitter - np.array(size) // 2, 0, np.array(self.shape) - size)
         return tuple(slice(low, low + n) for low, n in zip(start.tolist(), size, strict=True))
 
+    @abstractmethod
     def crop(self, rng: np.random.Generator, window: tuple[slice, ...], *, augment: bool) -> _Crop:
         """Return the crop at a window."""
-        raise NotImplementedError
 
 
 class _Annotated(_Source):
